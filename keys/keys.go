@@ -29,7 +29,9 @@ var algorithmNames = map[Algorithm]string{DES: "des", TDES: "tdes", AES: "aes", 
 func (a Algorithm) String() string { return nameOf(algorithmNames, a) }
 
 // ParseAlgorithm is the inverse of String.
-func ParseAlgorithm(s string) (Algorithm, error) { return parseName(algorithmNames, s, "key algorithm") }
+func ParseAlgorithm(s string) (Algorithm, error) {
+	return parseName(algorithmNames, s, "key algorithm")
+}
 
 // MarshalText implements encoding.TextMarshaler.
 func (a Algorithm) MarshalText() ([]byte, error) { return []byte(a.String()), nil }
