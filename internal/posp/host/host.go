@@ -1,0 +1,83 @@
+// Package host says what posp needs of a downstream business unit (P10): exchange a transaction, take one back, and tell
+// which zone key its PIN blocks travel under. One implementation per downstream lives in a sub-package of the same shape; the
+// conformance suite is hosttest.
+package host
+
+import (
+	"context"
+	"time"
+
+	"github.com/keyward/keyward/hsmclient/command"
+	"github.com/keyward/keyward/internal/txn"
+	"github.com/keyward/keyward/keys"
+	"github.com/keyward/keyward/keys/secret"
+)
+
+// Host is one downstream. Implementations are safe for concurrent use.
+type Host interface {
+	// Name is the configured name; it is stored in the journal and used as a metric label.
+	Name() string
+	// Zone tells how PIN blocks for this host are protected.
+	Zone() Zone
+	// Ready says that the host is connected and signed on; a reason otherwise.
+	Ready() error
+	// Exchange sends a transaction and waits for its answer until ctx ends.
+	Exchange(ctx context.Context, req Request) Result
+	// Reverse sends one try of a reversal. Only Answered ends a reversal; the reply code tells how.
+	Reverse(ctx context.Context, rev Reversal) Result
+}
+
+// Zone is the protection of PIN blocks on the way to a host.
+type Zone struct {
+	PIN    keys.Wrapped // the zone PIN key (ZPK)
+	Format command.PINFormat
+}
+
+// Request is a transaction as a host needs it. PINBlock is already under the host's zone PIN key, tracks are clear.
+type Request struct {
+	Kind      txn.Kind
+	Trace     string // 6 digits, derived from the duplicate key (design.md §4)
+	RRN       string // 12 characters, derived likewise
+	SentAt    time.Time
+	Terminal  string
+	Merchant  string
+	PAN       secret.PAN
+	Expiry    string
+	ProcCode  string
+	Amount    int64
+	Currency  string
+	EntryMode string
+	CardSeq   string
+	Condition string
+	PINLength string
+	Track2    secret.Track
+	Track3    secret.Track
+	ICData    []byte
+	PINBlock  secret.PINBlock
+}
+
+// Reversal names the transaction to take back. Trace, RRN and SentAt are those of the Request that it undoes; they are known
+// for an original that never reached us, too, because they are derived.
+type Reversal struct {
+	Trace     string
+	RRN       string
+	SentAt    time.Time
+	Terminal  string
+	Merchant  string
+	PAN       secret.PAN
+	Expiry    string
+	ProcCode  string
+	Amount    int64
+	Currency  string
+	EntryMode string
+	Condition string
+	Cause     string // field 39 of a reversal: 98, 96, A0 or 06 (facts/unionpay.md §3)
+	Try       int    // 1 for the first; a host dialect may mark repeats
+}
+
+// Result is what came of one exchange. Reply is set when Outcome is Answered; Err says why otherwise.
+type Result struct {
+	Outcome txn.Outcome
+	Reply   txn.Reply
+	Err     error
+}

@@ -1,0 +1,83 @@
+package seal_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"testing"
+
+	"github.com/keyward/keyward/hsmclient/command"
+	"github.com/keyward/keyward/internal/posp/seal"
+	"github.com/keyward/keyward/keys"
+	"github.com/keyward/keyward/keys/secret"
+)
+
+// hsmFunc stands for the device: any deterministic function of key and data serves this package's tests.
+type hsmFunc func(in command.MACInput) ([]byte, error)
+
+func (f hsmFunc) MAC(_ context.Context, in command.MACInput) ([]byte, error) { return f(in) }
+
+func newSealer(t *testing.T, cryptogram string) *seal.Sealer {
+	t.Helper()
+	hsm := hsmFunc(func(in command.MACInput) ([]byte, error) {
+		sum := sha256.Sum256(append([]byte(in.Key.Cryptogram), in.Data...))
+		return sum[:8], nil
+	})
+	s, err := seal.New(t.Context(), hsm, keys.Wrapped{Usage: keys.Seal, Cryptogram: cryptogram})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func TestSealAndOpen(t *testing.T) {
+	t.Parallel()
+	s := newSealer(t, "A")
+	sealed := s.Seal([]byte("6222020000000000018"), []byte("txn"))
+	if bytes.Contains(sealed, []byte("62220200")) {
+		t.Fatal("the clear value is visible")
+	}
+	if got, err := newSealer(t, "A").Open(sealed, []byte("txn")); err != nil || string(got) != "6222020000000000018" {
+		t.Fatalf("another instance with the same key cannot open it: %v", err)
+	}
+	for i := range sealed {
+		changed := bytes.Clone(sealed)
+		changed[i] ^= 1
+		if _, err := s.Open(changed, []byte("txn")); err == nil {
+			t.Fatalf("a change of byte %d went unnoticed", i)
+		}
+	}
+	for n := range sealed {
+		if _, err := s.Open(sealed[:n], []byte("txn")); err == nil {
+			t.Fatalf("a value cut to %d bytes was opened", n)
+		}
+	}
+	if _, err := s.Open(sealed, []byte("other")); err == nil {
+		t.Fatal("opened in another context")
+	}
+	if _, err := newSealer(t, "B").Open(sealed, []byte("txn")); err == nil {
+		t.Fatal("opened with another key")
+	}
+}
+
+func TestDigestPAN(t *testing.T) {
+	t.Parallel()
+	s := newSealer(t, "A")
+	pan, err := secret.ParsePAN("6222020000000000018")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(s.DigestPAN(pan)) != 16 || !bytes.Equal(s.DigestPAN(pan), newSealer(t, "A").DigestPAN(pan)) {
+		t.Fatal("digest is not stable")
+	}
+	if bytes.Equal(s.DigestPAN(pan), newSealer(t, "B").DigestPAN(pan)) || s.DigestPAN(secret.PAN{}) != nil {
+		t.Fatal("digest does not depend on the key, or no number has one")
+	}
+}
+
+func TestWrongKeyUsageIsRefused(t *testing.T) {
+	t.Parallel()
+	if _, err := seal.New(t.Context(), nil, keys.Wrapped{Usage: keys.ZonePIN}); err == nil {
+		t.Fatal("a zone PIN key was accepted as a sealing key")
+	}
+}
