@@ -1,0 +1,9 @@
+DROP TABLE device_changes;
+DROP FUNCTION device_changes_notify();
+DROP FUNCTION device_changes_lock();
+DROP TABLE bindings;
+DROP TABLE card_events;
+DROP TABLE cards;
+DROP TABLE terminal_events;
+DROP TABLE terminals;
+DROP TABLE merchants;
