@@ -1,0 +1,198 @@
+package journal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/keyward/keyward/internal/ledger"
+	"github.com/keyward/keyward/internal/txn"
+)
+
+const (
+	// memory is how long the duplicate check remembers: a terminal repeats within minutes, and its trace numbers need longer than
+	// a day to come round.
+	memory = 24 * time.Hour
+	// maxEntries bounds that memory (some 600 bytes each). Beyond it the oldest settled ones are forgotten; the database still
+	// knows them.
+	maxEntries = 1_000_000
+)
+
+// Verdict says what Begin found under the duplicate key.
+type Verdict int
+
+// The verdicts (design.md §3, "Duplicate key").
+const (
+	Fresh     Verdict = iota // a new transaction
+	Repeat                   // the same request again: answer from its outcome
+	Different                // another request under the same key: 94
+	Withdrawn                // a reversal came first: the request must not be sent any more
+)
+
+// index finds entries by duplicate key. Entries leave it oldest first.
+type index struct {
+	mu    sync.Mutex
+	byKey map[txn.Key]*Entry
+	queue []*Entry // in order of arrival, for forgetting
+}
+
+func newIndex() *index { return &index{byKey: map[txn.Key]*Entry{}} }
+
+// Begin takes up a request, or finds that it was taken up before. content is a digest of the request without its PIN block and
+// MAC; base holds the facts that all its records share.
+func (j *Journal) Begin(k txn.Key, content [32]byte, base ledger.Record, receivedAt time.Time) (*Entry, Verdict) {
+	ix := j.index
+	ix.mu.Lock()
+	defer ix.mu.Unlock()
+	if old := ix.byKey[k]; old != nil && receivedAt.Sub(old.began) < memory {
+		switch {
+		case old.content == "":
+			return old, Withdrawn
+		case old.content != string(content[:]):
+			return old, Different
+		}
+		return old, Repeat
+	}
+	e := j.newEntry(k, string(content[:]), base, receivedAt)
+	ix.add(e)
+	return e, Fresh
+}
+
+// Lookup finds a transaction by its duplicate key, in memory or, bounded by ctx, in the database; nil for none.
+func (j *Journal) Lookup(ctx context.Context, k txn.Key) (*Entry, error) {
+	j.index.mu.Lock()
+	e := j.index.byKey[k]
+	j.index.mu.Unlock()
+	now := j.cfg.Now()
+	if e != nil && now.Sub(e.began) < memory {
+		return e, nil
+	}
+	standing, err := j.cfg.Store.Find(ctx, k, now.Add(-memory))
+	if err != nil || standing == nil {
+		return nil, err
+	}
+	return j.adopt(standing), nil
+}
+
+// Elsewhere finds the transaction that took the duplicate key away from another.
+func (j *Journal) Elsewhere(ctx context.Context, k txn.Key) (*Entry, error) {
+	standing, err := j.cfg.Store.Find(ctx, k, j.cfg.Now().Add(-memory))
+	switch {
+	case err != nil:
+		return nil, err
+	case standing == nil:
+		return nil, fmt.Errorf("terminal %s trace %s: %w", k.Terminal, k.Trace, errNotHere)
+	}
+	j.index.forget(k)
+	return j.adopt(standing), nil
+}
+
+// Tombstone records that a reversal came for a transaction that nobody knows: should the transaction itself arrive later, it is
+// refused (design.md §3). When the transaction arrived meanwhile, that one is returned instead and nothing is recorded.
+func (j *Journal) Tombstone(ctx context.Context, k txn.Key, base ledger.Record, cause string, at time.Time) (*Entry, error) {
+	ix := j.index
+	ix.mu.Lock()
+	if old := ix.byKey[k]; old != nil && at.Sub(old.began) < memory {
+		ix.mu.Unlock()
+		return old, nil
+	}
+	e := j.newEntry(k, "", base, at)
+	ix.add(e)
+	ix.mu.Unlock()
+
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	r, err := e.next(ledger.Outcome, txn.Reversed)
+	if err != nil {
+		return nil, err
+	}
+	r.Outcome, r.Cause, r.Text, r.Content = txn.NotSent, cause, "a reversal came first", tombstoneContent
+	if err := j.append(ctx, r, true); err != nil {
+		ix.forget(k)
+		return nil, err
+	}
+	e.commit(r)
+	close(e.settled)
+	close(e.undone)
+	return e, nil
+}
+
+// tombstoneContent stands in the database where a request's digest would; it is shorter than any digest.
+var tombstoneContent = []byte("withdrawn")
+
+func (j *Journal) newEntry(k txn.Key, content string, base ledger.Record, at time.Time) *Entry {
+	base.Key, base.Txn, base.Date = k, txn.NewID(at), j.businessDate(at)
+	base.HostTrace, base.RRN = txn.HostReference(k, base.Date)
+	return &Entry{
+		j: j, content: content, began: at, rec: base, settled: make(chan struct{}), undone: make(chan struct{}),
+	}
+}
+
+// adopt makes an entry of what the database says, unless memory has one meanwhile.
+func (j *Journal) adopt(s *ledger.Standing) *Entry {
+	content := string(s.Content)
+	if content == string(tombstoneContent) {
+		content = ""
+	}
+	began, err := time.ParseInLocation(time.DateOnly, s.Last.Date, j.cfg.Location)
+	if at := s.Last.At; err != nil || at.Sub(began) < memory {
+		began = at
+	}
+	e := &Entry{
+		j: j, content: content, began: began, settled: make(chan struct{}), undone: make(chan struct{}),
+		rec: s.Last, seq: s.Last.Seq, state: s.Last.State, reply: s.Last.Reply, answered: s.Answered, sealed: s.Sealed,
+		cause: s.Last.Cause, tries: s.Tries, nextTry: s.NextTry,
+	}
+	r := &e.rec
+	r.Event, r.Outcome, r.Reply, r.Cause, r.Content, r.Sealed, r.Text = "", "", nil, "", nil, nil, ""
+	if e.state != txn.Sending && e.state != "" {
+		close(e.settled)
+	}
+	if e.state == txn.Reversed {
+		close(e.undone)
+	}
+	ix := j.index
+	ix.mu.Lock()
+	defer ix.mu.Unlock()
+	if old := ix.byKey[r.Key]; old != nil && old.rec.Txn == r.Txn {
+		return old
+	}
+	ix.add(e)
+	return e
+}
+
+// add puts an entry in and forgets the oldest ones beyond the limits. The caller holds the lock.
+func (ix *index) add(e *Entry) {
+	ix.byKey[e.rec.Key] = e
+	ix.queue = append(ix.queue, e)
+	for len(ix.queue) > 1 {
+		oldest := ix.queue[0]
+		if len(ix.queue) <= maxEntries && e.began.Sub(oldest.began) < memory {
+			return
+		}
+		select {
+		case <-oldest.settled:
+		default:
+			return // still under way: it must stay, and those behind it wait for it
+		}
+		ix.queue[0] = nil
+		ix.queue = ix.queue[1:]
+		if ix.byKey[oldest.rec.Key] == oldest {
+			delete(ix.byKey, oldest.rec.Key)
+		}
+	}
+}
+
+func (ix *index) forget(k txn.Key) {
+	ix.mu.Lock()
+	defer ix.mu.Unlock()
+	delete(ix.byKey, k)
+}
+
+// IsTakenElsewhere finds a *TakenElsewhereError in err.
+func IsTakenElsewhere(err error) bool {
+	var taken *TakenElsewhereError
+	return errors.As(err, &taken)
+}
