@@ -1,0 +1,198 @@
+package psam
+
+import (
+	"bytes"
+	"crypto/subtle"
+	"encoding/hex"
+	"strings"
+)
+
+// work finds the work key of a terminal function; the application must be selected.
+func (c *Card) work(record byte) (*workKey, status) {
+	if c.session.df != application {
+		return nil, swConditions
+	}
+	key := c.mem.workKey(record)
+	if key == nil {
+		return nil, swKeyNotFound
+	}
+	return key, swOK
+}
+
+// Forms of a PIN block, P1 of PIN BLOCK.
+const (
+	pinISO0 byte = 0x00 // ISO 9564-1 format 0; under SM4 followed by 8 zero bytes (facts/unionpay.md §6, form A)
+	pinWide byte = 0x01 // 16-byte block for SM4 (facts/unionpay.md §6, form B)
+)
+
+// pan12Digits is how many PAN digits, left of the check digit, enter a PIN block.
+const pan12Digits = 12
+
+// pinBlock is 80 C2 form 00 Lc: L 1 | PIN digits L | PAN digits 12, all digits ASCII; the answer is the block under the
+// PIN key. Without a PAN the terminal sends twelve zeros (facts/unionpay.md §5).
+func (c *Card) pinBlock(cmd command) ([]byte, status) {
+	key, sw := c.work(recordPIN)
+	switch {
+	case cmd.p2 != 0 || cmd.p1 > pinWide:
+		return nil, swWrongP1P2
+	case sw != swOK:
+		return nil, sw
+	case cmd.p1 == pinWide && key.Alg != algSM4:
+		return nil, swConditions
+	case len(cmd.data) == 0 || len(cmd.data) != 1+int(cmd.data[0])+pan12Digits:
+		return nil, swWrongLength
+	}
+	pin, pan := cmd.data[1:1+cmd.data[0]], cmd.data[1+cmd.data[0]:]
+	if len(pin) < 4 || len(pin) > 12 || !allDigits(pin) || !allDigits(pan) {
+		return nil, swWrongData
+	}
+	size := 8
+	if cmd.p1 == pinWide {
+		size = 16
+	}
+	clear, err := clearPINBlock(string(pin), string(pan), size)
+	if err != nil {
+		return nil, swInternal
+	}
+	if len(clear) < key.Alg.blockSize() {
+		clear = append(clear, make([]byte, key.Alg.blockSize()-len(clear))...)
+	}
+	out, err := encipher(key.Alg, key.Value, clear)
+	if err != nil {
+		return nil, swInternal
+	}
+	return out, swOK
+}
+
+// clearPINBlock is length, PIN and F fill, XOR the 12 PAN digits at the right end. Lengths of 10 to 12 are one hex
+// nibble (0A to 0C) as in ISO 9564-1.
+func clearPINBlock(pin, pan12 string, size int) ([]byte, error) {
+	text := "0" + strings.ToUpper(string("0123456789abc"[len(pin)])) + pin
+	block, err := hex.DecodeString(text + strings.Repeat("F", 2*size-len(text)))
+	if err != nil {
+		return nil, err
+	}
+	account, err := hex.DecodeString(strings.Repeat("0", 2*size-pan12Digits) + pan12)
+	if err != nil {
+		return nil, err
+	}
+	subtle.XORBytes(block, block, account)
+	return block, nil
+}
+
+// moreFollows in P1 of the MAC commands says that the data goes on in the next command of the same instruction.
+const moreFollows byte = 0x80
+
+// messageMACSize is the MAC as it travels: 8 upper-case hex characters (facts/unionpay.md §4).
+const messageMACSize = 8
+
+// macChain is the XOR of the blocks of a message that comes in several commands.
+type macChain struct {
+	ins byte
+	sum []byte
+}
+
+// computeMAC is 80 C4 P1 00 Lc data: the UnionPay ECB MAC under the MAC key, 8 ASCII characters. P1 80 says that more
+// data follows; such a part is a whole number of blocks.
+func (c *Card) computeMAC(cmd command) ([]byte, status) {
+	mac, more, sw := c.absorb(cmd, cmd.data)
+	if sw != swOK || more {
+		return nil, sw
+	}
+	return mac, swOK
+}
+
+// verifyMAC is 80 C6 P1 00 Lc data || MAC 8: as 80 C4, with the MAC at the end of the last part. A wrong one answers
+// 9302.
+func (c *Card) verifyMAC(cmd command) ([]byte, status) {
+	data := cmd.data
+	var presented []byte
+	if cmd.p1&moreFollows == 0 {
+		if len(data) < messageMACSize {
+			c.session.chain = nil
+			return nil, swWrongLength
+		}
+		data, presented = data[:len(data)-messageMACSize], data[len(data)-messageMACSize:]
+	}
+	mac, more, sw := c.absorb(cmd, data)
+	if sw != swOK || more {
+		return nil, sw
+	}
+	if subtle.ConstantTimeCompare(mac, presented) != 1 {
+		return nil, swCheckWrong
+	}
+	return nil, swOK
+}
+
+// absorb adds one part to the running XOR and, on the last part, makes the MAC.
+func (c *Card) absorb(cmd command, data []byte) (mac []byte, more bool, sw status) {
+	chain := c.session.chain
+	c.session.chain = nil
+	key, sw := c.work(recordMAC)
+	switch {
+	case cmd.p2 != 0 || cmd.p1&^moreFollows != 0:
+		return nil, false, swWrongP1P2
+	case sw != swOK:
+		return nil, false, sw
+	}
+	size := key.Alg.blockSize()
+	more = cmd.p1&moreFollows != 0
+	if more && (len(data) == 0 || len(data)%size != 0) {
+		return nil, false, swWrongLength
+	}
+	if chain == nil {
+		chain = &macChain{ins: cmd.ins, sum: make([]byte, size)}
+	}
+	for len(data) > 0 {
+		n := subtle.XORBytes(chain.sum, chain.sum, data[:min(size, len(data))])
+		data = data[n:]
+	}
+	if more {
+		c.session.chain = chain
+		return nil, true, swOK
+	}
+	mac, err := ecbMAC(key.Alg, key.Value, chain.sum)
+	if err != nil {
+		return nil, false, swInternal
+	}
+	return mac, false, swOK
+}
+
+// ecbMAC turns the XOR of all blocks into the MAC: hex characters, two encryptions, first 8 hex characters of the
+// result (facts/unionpay.md §4).
+func ecbMAC(alg algorithm, key, sum []byte) ([]byte, error) {
+	text := hexUpper(sum)
+	first, err := encipher(alg, key, text[:len(sum)])
+	if err != nil {
+		return nil, err
+	}
+	subtle.XORBytes(first, first, text[len(sum):])
+	last, err := encipher(alg, key, first)
+	if err != nil {
+		return nil, err
+	}
+	return hexUpper(last)[:messageMACSize], nil
+}
+
+func hexUpper(b []byte) []byte {
+	return bytes.ToUpper(hex.AppendEncode(nil, b))
+}
+
+// encipherTrack is 80 C8 00 00 Lc block: one block of a track (8 bytes, 16 under SM4) under the magstripe key
+// (facts/unionpay.md §5).
+func (c *Card) encipherTrack(cmd command) ([]byte, status) {
+	key, sw := c.work(recordTrack)
+	switch {
+	case cmd.p1 != 0 || cmd.p2 != 0:
+		return nil, swWrongP1P2
+	case sw != swOK:
+		return nil, sw
+	case len(cmd.data) != key.Alg.blockSize():
+		return nil, swWrongLength
+	}
+	out, err := encipher(key.Alg, key.Value, cmd.data)
+	if err != nil {
+		return nil, swInternal
+	}
+	return out, swOK
+}
