@@ -1,0 +1,76 @@
+package bank
+
+import "time"
+
+// Book is a copy of the bank's book at one moment: what every account has and what happened to every transaction.
+type Book struct {
+	Balances []Balance `json:"balances"` // As configured.
+	Bookings []Booking `json:"bookings"` // Oldest first; the oldest are forgotten when there are too many, see Totals.
+	Totals   Totals    `json:"totals"`
+}
+
+// Balance is the money of one account.
+type Balance struct {
+	PAN       string `json:"pan"`     // Masked: first six and last four digits.
+	Opening   int64  `json:"opening"` // As configured, smallest unit.
+	Balance   int64  `json:"balance"` // Now, smallest unit.
+	WrongPINs int    `json:"wrong_pins"`
+}
+
+// Booking is one transaction, found by Terminal, Trace and RRN.
+type Booking struct {
+	Time         time.Time `json:"time"`
+	Terminal     string    `json:"terminal"` // Field 41.
+	Trace        string    `json:"trace"`    // Field 11.
+	RRN          string    `json:"rrn"`      // Field 37.
+	Acquirer     string    `json:"acquirer"` // Field 32, 11 digits with leading zeros.
+	MTI          string    `json:"mti"`      // Of the original, also for a tombstone.
+	Kind         string    `json:"kind"`     // purchase, balance; reversal for a tombstone.
+	PAN          string    `json:"pan"`      // Masked.
+	Amount       int64     `json:"amount"`   // Smallest unit; 0 for an inquiry.
+	State        string    `json:"state"`    // booked, reversed, declined, inquiry or tombstone.
+	ResponseCode string    `json:"response_code"`
+	AuthCode     string    `json:"auth_code,omitempty"`
+}
+
+// Totals count since the last reset. The opening balances less the balances are BookedAmount less ReversedAmount at any
+// moment.
+type Totals struct {
+	Booked         int   `json:"booked"`          // Transactions that moved money, later reversed ones included.
+	BookedAmount   int64 `json:"booked_amount"`   // Smallest unit.
+	Reversed       int   `json:"reversed"`        // Of these, booked back.
+	ReversedAmount int64 `json:"reversed_amount"` // Smallest unit.
+	Declined       int   `json:"declined"`
+	Duplicates     int   `json:"duplicates"` // Requests answered from memory or with 94.
+	Tombstones     int   `json:"tombstones"` // Reversals that came before their original.
+	Forgotten      int   `json:"forgotten"`  // Records dropped because the book was full.
+}
+
+// Book copies the book.
+func (b *Bank) Book() Book { return b.book.view() }
+
+func (b *book) view() Book {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	out := Book{Balances: []Balance{}, Bookings: []Booking{}, Totals: b.totals}
+	for _, a := range b.order {
+		out.Balances = append(out.Balances, Balance{
+			PAN: a.masked, Opening: a.opening, Balance: a.balance, WrongPINs: a.wrongPINs,
+		})
+	}
+	for _, r := range b.oldestFirst() {
+		out.Bookings = append(out.Bookings, Booking{
+			Time: r.at, Terminal: string(r.key.terminal[:]), Trace: string(r.key.trace[:]), RRN: string(r.key.rrn[:]),
+			Acquirer: string(r.key.acquirer[:]), MTI: r.mti, Kind: r.kind, PAN: r.masked, Amount: r.amount,
+			State: r.state, ResponseCode: r.code, AuthCode: r.auth,
+		})
+	}
+	return out
+}
+
+// sum copies the totals alone.
+func (b *book) sum() Totals {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.totals
+}
