@@ -1,6 +1,7 @@
 package spool
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
@@ -42,18 +43,34 @@ func parseAck(b []byte) (id [16]byte, pos Pos, ok bool) {
 	return id, Pos(binary.BigEndian.Uint64(b[ackPos:])), true
 }
 
-// readAck returns the newest acknowledged number of a file's bytes. ok is false when no slot is good.
-func readAck(b []byte) (id [16]byte, pos Pos, slot int64, ok bool) {
+// stored is what the bytes of an acknowledgement file say.
+type stored struct {
+	id   [16]byte
+	pos  Pos
+	slot int64
+	// ok is false when no slot is good.
+	ok bool
+	// exact is false when a slot is damaged, which may have held a higher number.
+	exact bool
+}
+
+func readAck(b []byte) stored {
+	a := stored{exact: len(b) == ackSlots*ackSpacing}
 	for i := range int64(ackSlots) {
 		if i*ackSpacing >= int64(len(b)) {
 			break
 		}
-		slotID, slotPos, good := parseAck(b[i*ackSpacing:])
-		if good && (!ok || slotPos > pos) {
-			id, pos, slot, ok = slotID, slotPos, i, true
+		slot := b[i*ackSpacing:]
+		slot = slot[:min(len(slot), ackLen)]
+		id, pos, good := parseAck(slot)
+		if good && (!a.ok || pos > a.pos) {
+			a.id, a.pos, a.slot, a.ok = id, pos, i, true
 		}
+		unused := bytes.Count(slot, []byte{0}) == len(slot)
+		a.exact = a.exact && (good || unused)
 	}
-	return id, pos, slot, ok
+	a.exact = a.exact && a.ok
+	return a
 }
 
 // Ack records durably that every record up to pos is stored elsewhere, and removes segments that are no longer needed. A

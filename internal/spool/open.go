@@ -99,11 +99,11 @@ func (s *Spool) recover() (Recovery, error) {
 		return Recovery{}, err
 	}
 	rec := Recovery{SyncFailed: found.suspect}
-	ackOK, err := s.openAck()
+	ack, err := s.openAck()
 	if err != nil {
 		return rec, err
 	}
-	kept, err := s.examine(found, &rec, ackOK)
+	kept, err := s.examine(found, &rec, ack)
 	if err != nil {
 		return rec, err
 	}
@@ -196,25 +196,21 @@ func (s *Spool) createSegment(first, prev, synced Pos) (*segment, error) {
 	return &segment{name: name, first: first, file: f, last: prev, end: headLen, synced: prev}, nil
 }
 
-// openAck opens or makes the acknowledgement file and sets the spool's id and acked from it. ok is false when it
-// tells nothing: the oldest segment then tells.
-func (s *Spool) openAck() (ok bool, err error) {
+// openAck opens or makes the acknowledgement file and sets the spool's id and acked from it.
+func (s *Spool) openAck() (stored, error) {
 	path := filepath.Join(s.cfg.Dir, ackName)
 	f, err := s.cfg.FS.OpenFile(path, os.O_RDWR|os.O_CREATE, filePerm)
 	if err != nil {
-		return false, err
+		return stored{}, err
 	}
 	s.ack = &ackFile{file: f}
 	b, err := readAll(f, ackSlots*ackSpacing)
 	if err != nil {
-		return false, fmt.Errorf("read %s: %w", ackName, err)
+		return stored{}, fmt.Errorf("read %s: %w", ackName, err)
 	}
-	id, pos, slot, ok := readAck(b)
-	if ok {
-		s.id, s.acked, s.ack.next = id, pos, (slot+1)%ackSlots
-		return true, nil
-	}
-	return false, nil
+	a := readAck(b)
+	s.id, s.acked, s.ack.next = a.id, a.pos, (a.slot+1)%ackSlots
+	return a, nil
 }
 
 // writeAck fills a new or unreadable acknowledgement file.

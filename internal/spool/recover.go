@@ -66,7 +66,7 @@ func (s *Spool) list() (listing, error) {
 }
 
 // examine decides which segments are kept and where a torn tail is cut. It sets id, seed, acked and last.
-func (s *Spool) examine(l listing, rec *Recovery, ackOK bool) (kept []*candidate, err error) {
+func (s *Spool) examine(l listing, rec *Recovery, ack stored) (kept []*candidate, err error) {
 	segs := l.segs
 	defer func() {
 		for _, c := range segs {
@@ -80,7 +80,7 @@ func (s *Spool) examine(l listing, rec *Recovery, ackOK bool) (kept []*candidate
 			return nil, err
 		}
 	}
-	known := ackOK
+	known := ack.ok
 	for _, c := range segs {
 		if c.headOK && !known {
 			s.id, known = c.head.id, true
@@ -95,13 +95,14 @@ func (s *Spool) examine(l listing, rec *Recovery, ackOK bool) (kept []*candidate
 	s.seed = seedOf(s.id)
 	// Segments whose records are all acknowledged may be gone, or come back when a crash undid their removal.
 	drop := 0
-	for drop+1 < len(segs) && ackOK && segs[drop+1].headOK && segs[drop+1].head.prev <= s.acked {
+	for drop+1 < len(segs) && ack.ok && segs[drop+1].headOK && segs[drop+1].head.prev <= s.acked {
 		drop++
 	}
-	if !ackOK && len(segs) > 0 && segs[0].headOK {
-		s.acked = segs[0].head.prev
+	// With a damaged acknowledgement the oldest segment tells what was acknowledged at least: the rest is returned again.
+	if !ack.exact && len(segs) > 0 && segs[0].headOK {
+		s.acked = max(s.acked, segs[0].head.prev)
 	}
-	if !ackOK {
+	if !ack.exact {
 		if err = s.writeAck(); err != nil {
 			return nil, err
 		}
