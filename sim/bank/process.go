@@ -55,19 +55,20 @@ func (s *session) handle(data []byte) {
 		}
 	}
 
-	// Step 4: the answer, the history, the line.
+	// Step 4: the answer and the history. The history comes first: who has the answer finds the message there.
 	entry := entryOf(m, res, now)
 	entry.Connection, entry.Faults = s.name, bad.kinds
 	frame, err := s.pack(m, echo, res, &bad, now)
-	switch {
-	case err != nil:
+	if err != nil {
 		entry.Note = "no answer: " + err.Error()
 		s.log().Error("bank simulator: answer cannot be packed", slog.Any("error", err))
-	case !s.deliver(mti, frame, &bad):
-		entry.Note = "no answer: too many answers wait already"
-		s.log().Warn("bank simulator: answer dropped, too many wait", slog.Int("limit", maxWaiting))
 	}
 	s.bank.history.add(entry)
+
+	// Step 5: the line.
+	if err == nil && !s.deliver(mti, frame, &bad) {
+		s.log().Warn("bank simulator: answer dropped, too many wait", slog.Int("limit", maxWaiting))
+	}
 }
 
 // decide checks in the order MAC, type, sign-on, fields, and then does what is asked.
