@@ -237,7 +237,7 @@ func (d *Device) EncryptUnderLMK(keyType, scheme string, clear []byte) (string, 
 		return "", fmt.Errorf("hsm simulator: scheme %q does not fit a key of %d bytes: use Z 8, U or X 16, T or Y 24, R 16 (SM4)", scheme, len(clear))
 	}
 	if !d.cfg.IgnoreParity && (allZero(clear) || s.alg == algDES && !rawTypes[keyType] && !oddParity(clear)) {
-		return "", fmt.Errorf("hsm simulator: the key for type %s has not odd parity, commands would answer 10: correct its parity bits", keyType)
+		return "", fmt.Errorf("hsm simulator: the key for type %s is all zero or has not odd parity, so commands would answer 10: use another key or correct its parity bits", keyType)
 	}
 	sealed, code := d.base.seal(keyType, scheme[0], newKey(s.alg, clear))
 	if code != codeOK {

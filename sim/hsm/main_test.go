@@ -98,7 +98,7 @@ func (c *client) receive() (header, body string, err error) {
 func (c *client) ask(body string) (code, rest string) {
 	c.tb.Helper()
 	c.seq++
-	want := fmt.Sprintf("%04d", c.seq)
+	want := fmt.Sprintf("%04d", c.seq%10000)
 	c.send(want, body)
 	header, answer, err := c.receive()
 	if err != nil {
