@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 )
 
 // idempotencyHeader carries the client's key (draft-ietf-httpapi-idempotency-key-header).
@@ -206,7 +207,7 @@ func (rec *recorder) answer() Response {
 // write sends a kept answer.
 func (a Response) write(w http.ResponseWriter) {
 	for name, values := range a.Header {
-		w.Header()[name] = values
+		w.Header()[name] = slices.Clone(values) // a kept answer is sent many times
 	}
 	w.WriteHeader(a.Status)
 	_, _ = w.Write(a.Body) // fails only when the client is gone

@@ -133,7 +133,15 @@ func NotFound(w http.ResponseWriter, r *http.Request) {
 	WriteError(w, r, &Error{Status: http.StatusNotFound, Detail: "there is nothing at this path", NextStep: "see /openapi.json for what there is"})
 }
 
-// MethodNotAllowed answers 405 as a problem document. The router sets the Allow header (RFC 9110 §15.5.6).
+// MethodNotAllowed answers 405 as a problem document, with the Allow header that RFC 9110 §15.5.6 asks for (chi leaves it to a handler
+// of one's own).
 func MethodNotAllowed(w http.ResponseWriter, r *http.Request) {
-	WriteError(w, r, &Error{Status: http.StatusMethodNotAllowed, Detail: "this path does not know the method " + r.Method, NextStep: "see /openapi.json for what there is"})
+	if c := chi.RouteContext(r.Context()); c != nil && c.Routes != nil {
+		for _, m := range []string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete} {
+			if c.Routes.Match(chi.NewRouteContext(), m, r.URL.Path) {
+				w.Header().Add("Allow", m)
+			}
+		}
+	}
+	WriteError(w, r, &Error{Status: http.StatusMethodNotAllowed, Detail: "this path does not know the method that was used", NextStep: "see /openapi.json for what there is"})
 }

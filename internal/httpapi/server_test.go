@@ -1,0 +1,231 @@
+package httpapi_test
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"io"
+	"math/big"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/keyward/keyward/internal/httpapi"
+)
+
+const patience = 20 * time.Second
+
+// certificates writes a self-signed certificate for 127.0.0.1 with its key.
+func certificates(t *testing.T, name string) (cert, key string) {
+	t.Helper()
+	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tmpl := &x509.Certificate{
+		SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, &k.PublicKey, k)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pkcs8, err := x509.MarshalPKCS8PrivateKey(k)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	cert, key = filepath.Join(dir, name+".pem"), filepath.Join(dir, name+".key")
+	for path, block := range map[string]*pem.Block{cert: {Type: "CERTIFICATE", Bytes: der}, key: {Type: "PRIVATE KEY", Bytes: pkcs8}} {
+		if err := os.WriteFile(path, pem.EncodeToMemory(block), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return cert, key
+}
+
+func start(t *testing.T, cfg httpapi.ServerConfig) *httpapi.Server {
+	t.Helper()
+	cfg.Name, cfg.Addr = "test API", "127.0.0.1:0"
+	s, err := httpapi.NewServer(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		_ = s.Stop(ctx) // a test that cares stops by itself
+	})
+	return s
+}
+
+func fetch(t *testing.T, c *tls.Config, url string) (string, error) {
+	t.Helper()
+	tr := &http.Transport{TLSClientConfig: c}
+	defer tr.CloseIdleConnections()
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res, err := (&http.Client{Transport: tr, Timeout: patience}).Do(r)
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = res.Body.Close() }()
+	b, err := io.ReadAll(res.Body)
+	return string(b), err
+}
+
+func TestMutualTLS(t *testing.T) {
+	t.Parallel()
+	serverCert, serverKey := certificates(t, "server")
+	clientCert, clientKey := certificates(t, "client")
+	strangerCert, strangerKey := certificates(t, "stranger")
+	st, err := httpapi.ServerTLS(serverCert, serverKey, clientCert)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := start(t, httpapi.ServerConfig{TLS: st, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.WriteString(w, tls.VersionName(r.TLS.Version))
+	})})
+	url := "https://" + s.Addr().String()
+	good, err := httpapi.ClientTLS(clientCert, clientKey, serverCert)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := fetch(t, good, url); err != nil || got != "TLS 1.3" {
+		t.Fatalf("%q, %v", got, err)
+	}
+	old := good.Clone()
+	old.MinVersion, old.MaxVersion = tls.VersionTLS12, tls.VersionTLS12
+	stranger, err := httpapi.ClientTLS(strangerCert, strangerKey, serverCert)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wrongServer, err := httpapi.ClientTLS(clientCert, clientKey, strangerCert)
+	if err != nil {
+		t.Fatal(err)
+	}
+	nameless := good.Clone()
+	nameless.Certificates = nil
+	for name, c := range map[string]*tls.Config{"TLS 1.2": old, "a stranger": stranger, "a server that is not trusted": wrongServer, "no certificate": nameless} {
+		if _, err := fetch(t, c, url); err == nil {
+			t.Errorf("%s was let through", name)
+		}
+	}
+	for _, bad := range [][3]string{{"gone", serverKey, clientCert}, {serverCert, clientKey, clientCert}, {serverCert, serverKey, "gone"}, {serverCert, serverKey, serverKey}} {
+		if _, err := httpapi.ServerTLS(bad[0], bad[1], bad[2]); err == nil || strings.Contains(err.Error(), "BEGIN") {
+			t.Errorf("%v: %v", bad, err)
+		}
+	}
+}
+
+func TestServerStops(t *testing.T) {
+	t.Parallel()
+	running, release := make(chan struct{}), make(chan struct{})
+	s := start(t, httpapi.ServerConfig{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		close(running)
+		<-release
+		_, _ = io.WriteString(w, "whole")
+	})})
+	type result struct {
+		body string
+		err  error
+	}
+	got := make(chan result, 1)
+	go func() {
+		b, err := fetch(t, nil, "http://"+s.Addr().String())
+		got <- result{b, err}
+	}()
+	<-running
+	short, cancel := context.WithCancel(context.Background())
+	cancel()
+	stopped := make(chan error, 1)
+	go func() { stopped <- s.Stop(t.Context()) }()
+	close(release)
+	if r := <-got; r.err != nil || r.body != "whole" {
+		t.Fatalf("a request under way was cut: %v", r)
+	}
+	if err := <-stopped; err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Stop(short); err != nil && !errors.Is(err, context.Canceled) {
+		t.Fatalf("second stop: %v", err)
+	}
+	if err := s.Start(t.Context()); err == nil {
+		t.Fatal("started after the stop")
+	}
+	never, err := httpapi.NewServer(httpapi.ServerConfig{Name: "n", Addr: "127.0.0.1:0", Handler: http.NotFoundHandler()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := never.Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := never.Start(t.Context()); err == nil {
+		t.Fatal("started after the stop")
+	}
+	if _, err := httpapi.NewServer(httpapi.ServerConfig{Name: "n"}); err == nil {
+		t.Fatal("accepted without a handler")
+	}
+}
+
+func TestServerTellsWhenServingEnds(t *testing.T) {
+	t.Parallel()
+	l, err := httpapi.Listen(t.Context(), "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := httpapi.NewServer(httpapi.ServerConfig{Name: "registry API", Listener: l, Handler: http.NotFoundHandler()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	_ = l.Close()
+	select {
+	case err := <-s.Failed():
+		if !strings.Contains(err.Error(), "registry API") {
+			t.Fatal(err)
+		}
+	case <-time.After(patience):
+		t.Fatal("nobody was told")
+	}
+	if err := s.Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestListenErrors(t *testing.T) {
+	t.Parallel()
+	l, err := httpapi.Listen(t.Context(), "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	addr := l.Addr().String()
+	want := "cannot listen on " + addr + ": address already in use; stop the other program or choose another port with --port-offset"
+	if _, err := httpapi.Listen(t.Context(), addr); err == nil || err.Error() != want {
+		t.Fatalf("%v, want %s", err, want)
+	}
+	if _, err := httpapi.Listen(t.Context(), "192.0.2.1:0"); err == nil || !strings.Contains(err.Error(), "does not have that address") {
+		t.Fatalf("%v", err)
+	}
+	if _, err := httpapi.Listen(t.Context(), "nonsense"); err == nil || !strings.Contains(err.Error(), "host:port") {
+		t.Fatalf("%v", err)
+	}
+}
