@@ -143,6 +143,9 @@ func (m *model) step() {
 	case p < 960:
 		m.log = append(m.log, "kill")
 		m.reopen(m.fs.Kill(), true, false)
+	case p < 963:
+		m.log = append(m.log, "ack cut off")
+		m.cutAck(mode)
 	case p < 985:
 		m.log = append(m.log, "crash "+mode.String())
 		m.reopen(m.fs.Crash(mode), false, true)
@@ -157,11 +160,41 @@ func (m *model) step() {
 	}
 }
 
+// cutAck cuts the power while an acknowledgement is being written.
+func (m *model) cutAck(mode spooltest.Mode) {
+	if len(m.records) == 0 {
+		return
+	}
+	pos := m.records[m.r.IntN(len(m.records))].Pos
+	entered, release := m.fs.HoldSync("/ack")
+	done := make(chan error)
+	go func() { done <- m.s.Ack(pos) }()
+	<-entered
+	after := m.fs.Crash(mode)
+	release()
+	if err := <-done; err != nil {
+		m.fatalf("ack: %v", err)
+	}
+	_ = m.s.Close() // Before Open, so that the question below is asked of the new file system only.
+	probe, rec, err := spool.Open(config(after))
+	if err != nil {
+		m.fatalf("open: %v", err)
+	}
+	_ = probe.Close() // Opened again by reopen.
+	if rec.Acked != m.acked && rec.Acked != pos {
+		m.fatalf("acknowledged %d, want %d or %d", rec.Acked, m.acked, pos)
+	}
+	for m.acked = rec.Acked; len(m.records) > 0 && m.records[0].Pos <= m.acked; {
+		m.records = m.records[1:]
+	}
+	m.reopen(after, false, false)
+}
+
 // failSync lets an fsync fail, with or without loss of the dirty data, then restarts the process or the machine, and cuts
 // the power right after: what the restart recovered must be on the disk and not only in the page cache.
 func (m *model) failSync(mode spooltest.Mode) {
 	m.log = append(m.log, "fsync error "+mode.String())
-	m.fs.FailSync(1+m.r.IntN(3), m.r.IntN(2) == 0)
+	m.fs.FailSync(1+m.r.IntN(3), spooltest.SyncFaults[m.r.IntN(len(spooltest.SyncFaults))])
 	for m.s.Err() == nil {
 		m.append()
 		m.sync()

@@ -102,7 +102,7 @@ func (s *Spool) examine(l listing, rec *Recovery, ack stored) (kept []*candidate
 	if !ack.exact && len(segs) > 0 && segs[0].headOK {
 		s.acked = max(s.acked, segs[0].head.prev)
 	}
-	if !ack.exact {
+	if !ack.exact || rec.SyncFailed { // See repair for the second.
 		if err = s.writeAck(); err != nil {
 			return nil, err
 		}

@@ -23,7 +23,7 @@ func TestGroupCommit(t *testing.T) {
 	fs := spooltest.New(1)
 	s, _ := open(t, config(fs))
 	first := appendRecord(t, s, []byte("first"))
-	entered, release := fs.HoldSync()
+	entered, release := fs.HoldSync(".seg")
 	before := fs.Syncs()
 	var wg sync.WaitGroup
 	errs := make(chan error, writers+1)
@@ -83,7 +83,7 @@ func TestSyncWaitEndsWithContext(t *testing.T) {
 	fs := spooltest.New(1)
 	s, _ := open(t, config(fs))
 	pos := appendRecord(t, s, []byte("a"))
-	entered, release := fs.HoldSync()
+	entered, release := fs.HoldSync(".seg")
 	defer release()
 	ctx, cancel := context.WithCancel(t.Context())
 	got := make(chan error)
@@ -98,7 +98,7 @@ func TestAppendWaitsForTheDisk(t *testing.T) {
 	t.Parallel()
 	fs := spooltest.New(1)
 	s, _ := open(t, config(fs))
-	entered, release := fs.HoldSync()
+	entered, release := fs.HoldSync(".seg")
 	const n = 40 // 16 KiB each, three to a segment.
 	done := make(chan error)
 	go func() {
@@ -126,7 +126,7 @@ func TestAppendWaitsForTheDisk(t *testing.T) {
 
 func TestSyncErrorIsFinal(t *testing.T) {
 	t.Parallel()
-	for _, drop := range []bool{false, true} {
+	for _, fault := range spooltest.SyncFaults {
 		fs := spooltest.New(1)
 		c := config(fs)
 		reg := prometheus.NewRegistry()
@@ -135,7 +135,7 @@ func TestSyncErrorIsFinal(t *testing.T) {
 		good := appendRecord(t, s, []byte("good"))
 		must(t, s.Sync(t.Context(), good))
 		bad := appendRecord(t, s, []byte("bad"))
-		fs.FailSync(1, drop)
+		fs.FailSync(1, fault)
 		wantErr(t, s.Sync(t.Context(), bad), spool.ErrFailed, "fsync", ".seg", "stop this instance")
 		<-s.Failed()
 		syncs := fs.Syncs()
@@ -154,14 +154,14 @@ func TestSyncErrorIsFinal(t *testing.T) {
 		}
 		c.Metrics = nil
 		s, rec := open(t, c)
-		if want := map[bool]uint64{false: 2, true: 1}[drop]; rec.Records != want || !rec.SyncFailed || rec.Rebooted {
-			t.Fatalf("drop %v: recovered %+v, want %d records", drop, rec, want)
+		if want := map[bool]uint64{false: 2, true: 1}[fault == spooltest.Forget]; rec.Records != want || !rec.SyncFailed || rec.Rebooted {
+			t.Fatalf("fault %v: recovered %+v, want %d records", fault, rec, want)
 		}
 		// What the restart recovered is on the disk, although the page cache had looked clean.
 		after := fs.Crash(spooltest.Drop)
 		must(t, s.Close())
 		if _, again := open(t, config(after)); again.Records != rec.Records || again.SyncFailed {
-			t.Errorf("drop %v: recovered %+v before and %+v after a power cut", drop, rec, again)
+			t.Errorf("fault %v: recovered %+v before and %+v after a power cut", fault, rec, again)
 		}
 	}
 }
@@ -172,7 +172,7 @@ func TestAckSyncErrorIsFinal(t *testing.T) {
 	s, _ := open(t, config(fs))
 	pos := appendRecord(t, s, []byte("a"))
 	must(t, s.Sync(t.Context(), pos))
-	fs.FailSync(1, true)
+	fs.FailSync(1, spooltest.Forget)
 	wantErr(t, s.Ack(pos), spool.ErrFailed)
 	must(t, s.Sync(t.Context(), pos))
 	_ = s.Close() // Failed before.

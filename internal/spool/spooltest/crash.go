@@ -91,7 +91,7 @@ func (f *FaultFS) Kill() *FaultFS {
 func (n *inode) crashed(mode Mode, r *rand.Rand) []byte {
 	switch {
 	case mode == Keep:
-		return append([]byte{}, n.data...)
+		return replay(n.durable, n.dirty)
 	case mode == Drop || len(n.dirty) == 0:
 		return append([]byte{}, n.durable...)
 	case mode == Tear:

@@ -26,13 +26,14 @@ type FaultFS struct {
 	durable map[string]*inode // As the disk has them: names at their last SyncDir.
 	locks   map[string]bool
 
-	syncs     int   // Calls of File.Sync and SyncDir.
-	failSync  int   // Number of the call that fails; 0 for none.
-	dropDirty bool  // The failing call drops the dirty data, as Linux does.
-	space     int64 // Bytes that may still be added; negative for unlimited.
-	readErr   error
-	gate      chan struct{} // Not nil: Sync waits until it is closed.
-	entered   chan struct{} // Receives one value per Sync that reaches the gate.
+	syncs    int // Calls of File.Sync and SyncDir.
+	failSync int // Number of the call that fails; 0 for none.
+	fault    SyncFault
+	space    int64 // Bytes that may still be added; negative for unlimited.
+	readErr  error
+	gate     chan struct{} // Not nil: Sync waits until it is closed.
+	held     string        // End of the names of files that wait at the gate.
+	entered  chan struct{} // Receives one value per Sync that reaches the gate.
 }
 
 // inode is the content of a file: durable content, and every change since.
@@ -74,12 +75,27 @@ func (f *FaultFS) Syncs() int {
 	return f.syncs
 }
 
-// FailSync makes the nth fsync from now on fail with EIO. With drop, the data that was dirty is gone, and later calls
-// succeed without it: this is what Linux may do, and why an fsync must not be retried.
-func (f *FaultFS) FailSync(nth int, drop bool) {
+// SyncFault is what a failing fsync does to the data it should have written.
+type SyncFault int
+
+const (
+	// StayDirty keeps the data for the next fsync.
+	StayDirty SyncFault = iota
+	// MarkClean keeps the data readable but never writes it: later calls succeed without it. This is what Linux does,
+	// and why an fsync must not be retried.
+	MarkClean
+	// Forget drops the data from the page cache as well, as happens to clean pages under memory pressure.
+	Forget
+)
+
+// SyncFaults are all faults, for tests that run each.
+var SyncFaults = []SyncFault{StayDirty, MarkClean, Forget}
+
+// FailSync makes the nth fsync from now on fail with EIO.
+func (f *FaultFS) FailSync(nth int, fault SyncFault) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.failSync, f.dropDirty = f.syncs+nth, drop
+	f.failSync, f.fault = f.syncs+nth, fault
 }
 
 // SetSpace leaves room for n more bytes: the write that exceeds it is short and returns ENOSPC. Negative: unlimited.
@@ -96,11 +112,13 @@ func (f *FaultFS) FailReads(err error) {
 	f.readErr = err
 }
 
-// HoldSync makes every later fsync wait until release is called. entered receives one value for each that waits.
-func (f *FaultFS) HoldSync() (entered <-chan struct{}, release func()) {
+// HoldSync makes every later fsync of a file whose name ends in suffix wait until release is called. entered receives
+// one value for each that waits.
+func (f *FaultFS) HoldSync(suffix string) (entered <-chan struct{}, release func()) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	gate := make(chan struct{})
+	f.held = suffix
 	f.gate, f.entered = gate, make(chan struct{}, gateDepth)
 	return f.entered, func() {
 		f.mu.Lock()
@@ -204,7 +222,7 @@ func (f *FaultFS) Remove(name string) error {
 func (f *FaultFS) SyncDir(dir string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if _, err := f.countSync(); err != nil {
+	if err := f.countSync(); err != nil {
 		return err
 	}
 	inDir := func(path string, _ *inode) bool { return filepath.Dir(path) == filepath.Clean(dir) }
@@ -237,11 +255,11 @@ type unlocker func() error
 
 func (u unlocker) Close() error { return u() }
 
-// countSync counts one fsync and tells whether it must drop dirty data and fail. The caller holds mu.
-func (f *FaultFS) countSync() (drop bool, err error) {
+// countSync counts one fsync and tells whether it fails. The caller holds mu.
+func (f *FaultFS) countSync() error {
 	f.syncs++
 	if f.syncs == f.failSync {
-		return f.dropDirty, &fs.PathError{Op: "sync", Path: "disk", Err: syscall.EIO}
+		return &fs.PathError{Op: "sync", Path: "disk", Err: syscall.EIO}
 	}
-	return false, nil
+	return nil
 }

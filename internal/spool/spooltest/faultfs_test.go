@@ -107,7 +107,7 @@ func TestInjectedErrors(t *testing.T) {
 	f.SetSpace(-1)
 	must(t, h.Sync())
 	write(t, h, 10, make([]byte, 10))
-	f.FailSync(2, true)
+	f.FailSync(2, Forget)
 	must(t, f.SyncDir("/d"))
 	if err := h.Sync(); !errors.Is(err, syscall.EIO) {
 		t.Errorf("second fsync: %v", err)
@@ -115,6 +115,15 @@ func TestInjectedErrors(t *testing.T) {
 	must(t, h.Sync())
 	if size, _ := h.Size(); size != 10 {
 		t.Errorf("%d bytes: the failed fsync kept the dirty data", size)
+	}
+	write(t, h, 10, make([]byte, 5))
+	f.FailSync(1, MarkClean)
+	if err := h.Sync(); !errors.Is(err, syscall.EIO) {
+		t.Errorf("third fsync: %v", err)
+	}
+	must(t, h.Sync())
+	if now, later := len(f.Content("/d/a")), len(f.Crash(Keep).Content("/d/a")); now != 15 || later != 10 {
+		t.Errorf("%d bytes to be read, %d on the disk", now, later)
 	}
 	f.FailReads(syscall.EIO)
 	if _, err := h.ReadAt(make([]byte, 1), 0); !errors.Is(err, syscall.EIO) {

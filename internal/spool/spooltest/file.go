@@ -3,6 +3,7 @@ package spooltest
 import (
 	"io"
 	"io/fs"
+	"strings"
 	"syscall"
 
 	"github.com/keyward/keyward/internal/spool"
@@ -92,7 +93,7 @@ func (f *file) Sync() error {
 		return err
 	}
 	n := len(f.node.dirty)
-	if gate := f.fs.gate; gate != nil {
+	if gate := f.fs.gate; gate != nil && strings.HasSuffix(f.name, f.fs.held) {
 		select {
 		case f.fs.entered <- struct{}{}:
 		default: // The test does not count that many.
@@ -102,14 +103,16 @@ func (f *file) Sync() error {
 		f.fs.mu.Lock()
 		n = min(n, len(f.node.dirty))
 	}
-	drop, err := f.fs.countSync()
+	err := f.fs.countSync()
 	if err == nil {
 		f.node.durable = replay(f.node.durable, f.node.dirty[:n])
 		f.node.dirty = append([]change{}, f.node.dirty[n:]...)
 		return nil
 	}
-	if drop {
+	if f.fs.fault != StayDirty {
 		f.node.dirty = append([]change{}, f.node.dirty[n:]...)
+	}
+	if f.fs.fault == Forget {
 		f.node.data = replay(f.node.durable, f.node.dirty)
 	}
 	return err
