@@ -28,9 +28,23 @@ const (
 	starterLock int64 = 0x6B657977617264 // "keyward" in ASCII
 )
 
-// withMigrate runs work with a migrator for url while holding starterLock. Cancelling ctx breaks the network connections,
+// migrator is one connected run.
+type migrator struct {
+	migrate *migrate.Migrate
+	driver  database.Driver
+}
+
+// step runs one file up (+1) or down (-1). One at a time, because golang-migrate reads ahead otherwise and leaves the
+// goroutines of its reading behind when a file fails.
+func (m *migrator) step(n int) error { return redacted(m.migrate.Steps(n)) }
+
+// force marks a version as the present one. Safe only because every file is one transaction, and because withMigrator keeps
+// every other starter out from the look to the repair.
+func (m *migrator) force(version int) error { return redacted(m.migrate.Force(version)) }
+
+// withMigrator runs work with a migrator for url while holding starterLock. Cancelling ctx breaks the network connections,
 // because golang-migrate itself knows no context: PostgreSQL then rolls the file under way back.
-func withMigrate(ctx context.Context, url string, work func(*migrate.Migrate) error) (err error) {
+func withMigrator(ctx context.Context, url string, work func(*migrator) error) (err error) {
 	config, err := pgx.ParseConfig(url)
 	if err != nil {
 		return fmt.Errorf("migrations: parse database url: %w", err) // pgx redacts the password
@@ -64,14 +78,14 @@ func withMigrate(ctx context.Context, url string, work func(*migrate.Migrate) er
 
 	db := stdlib.OpenDB(*config)
 	defer func() { _ = db.Close() }()
-	m, err := newMigrate(db)
+	m, err := newMigrator(db)
 	if err != nil {
 		return err
 	}
-	return errors.Join(work(m), closeMigrate(m))
+	return errors.Join(work(m), m.close())
 }
 
-func newMigrate(db *sql.DB) (*migrate.Migrate, error) {
+func newMigrator(db *sql.DB) (*migrator, error) {
 	files, err := iofs.New(Files, ".")
 	if err != nil {
 		return nil, fmt.Errorf("migrations: read embedded files: %w", err)
@@ -80,16 +94,17 @@ func newMigrate(db *sql.DB) (*migrate.Migrate, error) {
 	if err != nil {
 		return nil, fmt.Errorf("migrations: prepare the version table: %w", redacted(err))
 	}
-	m, err := migrate.NewWithInstance("iofs", files, "pgx5", &atomicDriver{Driver: driver})
+	atomic := &atomicDriver{Driver: driver}
+	m, err := migrate.NewWithInstance("iofs", files, "pgx5", atomic)
 	if err != nil {
 		return nil, fmt.Errorf("migrations: %w", err)
 	}
 	m.LockTimeout = lockTimeout + time.Second // the server gives up first, with the clearer error
-	return m, nil
+	return &migrator{migrate: m, driver: atomic}, nil
 }
 
-func closeMigrate(m *migrate.Migrate) error {
-	sourceErr, databaseErr := m.Close()
+func (m *migrator) close() error {
+	sourceErr, databaseErr := m.migrate.Close()
 	if err := errors.Join(sourceErr, databaseErr); err != nil {
 		return fmt.Errorf("migrations: close: %w", err)
 	}

@@ -12,13 +12,12 @@ package migrations
 import (
 	"context"
 	"embed"
-	"errors"
 	"fmt"
 	"io/fs"
 	"strconv"
 	"strings"
 
-	"github.com/golang-migrate/migrate/v4"
+	"github.com/golang-migrate/migrate/v4/database"
 )
 
 // Files holds the numbered SQL files, for example 0001_roles.up.sql.
@@ -29,54 +28,64 @@ var Files embed.FS
 // Apply brings the database at url (postgres://…) to the newest version. It creates the roles of the product where the
 // server lacks them, so the user in url must be a superuser or have CREATEROLE and own the database. Several processes may
 // call it at once: one works, the others wait, bounded by lockTimeout and by ctx. A version left dirty by a killed process
-// is repaired. A database already at the newest version is left alone.
+// is repaired. A database already at the newest version is left alone; one that is newer than this program is refused.
 func Apply(ctx context.Context, url string) error {
-	return withMigrate(ctx, url, func(m *migrate.Migrate) error {
-		err := m.Up()
-		if dirty := (migrate.ErrDirty{}); errors.As(err, &dirty) {
-			if err := forcePrevious(m, dirty.Version); err != nil {
-				return err
+	return withMigrator(ctx, url, func(m *migrator) error {
+		for {
+			version, dirty, err := m.driver.Version()
+			switch {
+			case err != nil:
+				return fmt.Errorf("read schema version: %w", redacted(err))
+			case dirty:
+				// The file of this version was rolled back, so the one before it is the present one.
+				err = m.force(previous(version))
+			case version == Latest():
+				return nil
+			case version > Latest():
+				return fmt.Errorf("the database has schema version %d, this program knows only %d: run a newer program", version, Latest())
+			default:
+				err = m.step(+1)
 			}
-			err = m.Up()
+			if err != nil {
+				return fmt.Errorf("apply migrations after version %d: %w", max(version, 0), err)
+			}
 		}
-		if err != nil && !errors.Is(err, migrate.ErrNoChange) {
-			return fmt.Errorf("apply migrations: %w", redacted(err))
-		}
-		return nil
 	})
 }
 
 // Down takes every migration back, newest first: all tables of the product and their data are gone. The roles stay, because
 // they belong to the whole server (0001_roles.down.sql).
 func Down(ctx context.Context, url string) error {
-	return withMigrate(ctx, url, func(m *migrate.Migrate) error {
-		err := m.Down()
-		if dirty := (migrate.ErrDirty{}); errors.As(err, &dirty) {
-			// Plain golang-migrate notes the version below before it runs a step down, and the step was rolled back.
-			if err := m.Force(next(dirty.Version)); err != nil {
-				return fmt.Errorf("repair dirty version %d: %w", dirty.Version, redacted(err))
+	return withMigrator(ctx, url, func(m *migrator) error {
+		for {
+			version, dirty, err := m.driver.Version()
+			switch {
+			case err != nil:
+				return fmt.Errorf("read schema version: %w", redacted(err))
+			case dirty:
+				// Plain golang-migrate notes the version below before it runs a step down, and the step was rolled back.
+				err = m.force(next(version))
+			case version == database.NilVersion:
+				return nil
+			default:
+				err = m.step(-1)
 			}
-			err = m.Down()
+			if err != nil {
+				return fmt.Errorf("take back version %d: %w", version, err)
+			}
 		}
-		if err != nil && !errors.Is(err, migrate.ErrNoChange) {
-			return fmt.Errorf("take migrations back: %w", redacted(err))
-		}
-		return nil
 	})
 }
 
 // Version returns the version of the schema at url, 0 when nothing was applied, and whether it was left dirty by a process
 // that died; the next Apply repairs that.
 func Version(ctx context.Context, url string) (version int, dirty bool, err error) {
-	err = withMigrate(ctx, url, func(m *migrate.Migrate) error {
-		v, d, err := m.Version()
-		if errors.Is(err, migrate.ErrNilVersion) {
-			return nil
-		}
+	err = withMigrator(ctx, url, func(m *migrator) error {
+		v, d, err := m.driver.Version()
 		if err != nil {
 			return fmt.Errorf("read schema version: %w", redacted(err))
 		}
-		version, dirty = int(v), d
+		version, dirty = max(v, 0), d
 		return nil
 	})
 	return version, dirty, err
@@ -86,15 +95,6 @@ func Version(ctx context.Context, url string) (version int, dirty bool, err erro
 func Latest() int {
 	all := versions()
 	return all[len(all)-1]
-}
-
-// forcePrevious marks the version before a dirty one as the present one. Safe only because every file is one transaction,
-// and because withMigrate keeps every other starter out from the look to the repair.
-func forcePrevious(m *migrate.Migrate, dirty int) error {
-	if err := m.Force(previous(dirty)); err != nil {
-		return fmt.Errorf("repair dirty version %d: %w", dirty, redacted(err))
-	}
-	return nil
 }
 
 // previous returns the version before v, or -1 ("no version" in golang-migrate) when v is the first.

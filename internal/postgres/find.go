@@ -67,6 +67,9 @@ func findBinaries(ctx context.Context, log *slog.Logger, id identity, major stri
 	if bin, ok := look(); ok {
 		return bin, nil
 	}
+	if n, err := strconv.Atoi(major); err == nil && n < oldestMajor {
+		return binaries{}, wrongMajor(major, seen) // not worth a try to install
+	}
 	installErr := install(ctx, log, id, major)
 	if installErr == nil {
 		if bin, ok := look(); ok {
@@ -83,6 +86,9 @@ func findBinaries(ctx context.Context, log *slog.Logger, id identity, major stri
 }
 
 func wrongMajor(major string, seen []string) error {
+	if len(seen) == 0 {
+		seen = []string{"none"}
+	}
 	return fmt.Errorf("postgres: the data directory was written by PostgreSQL %s, but here is only %s: install PostgreSQL %s and set PG_BIN to its programs, or start afresh with `make dev-reset`",
 		major, strings.Join(seen, ", "), major)
 }
