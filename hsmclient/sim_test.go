@@ -1,0 +1,134 @@
+package hsmclient_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/keyward/keyward/hsmclient"
+	"github.com/keyward/keyward/hsmclient/hsmtest"
+	"github.com/keyward/keyward/hsmclient/racal"
+	"github.com/keyward/keyward/keys"
+	"github.com/keyward/keyward/keys/secret"
+	"github.com/keyward/keyward/sim/hsm"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const (
+	domain = "test"
+	// patience bounds every wait of a test; only a broken client needs it all.
+	patience = 15 * time.Second
+)
+
+// device starts a simulated HSM with one port that allows everything.
+func device(tb testing.TB, cfg hsm.Config) *hsm.Device {
+	tb.Helper()
+	cfg.Ports = []hsm.Port{{Name: "all", Addr: "127.0.0.1:0", Allow: hsm.AllCommands()}}
+	d, err := hsm.New(cfg)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	if err := d.Start(tb.Context()); err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		if err := d.Stop(ctx); err != nil {
+			tb.Error(err)
+		}
+	})
+	return d
+}
+
+func setFaults(tb testing.TB, d *hsm.Device, f hsm.Faults) {
+	tb.Helper()
+	if err := d.SetFaults(f); err != nil {
+		tb.Fatal(err)
+	}
+}
+
+// member names a device in a client's configuration.
+func member(name string, d *hsm.Device) hsmclient.Member {
+	return hsmclient.Member{Name: name, Addr: d.Addr("all").String()}
+}
+
+// start makes and starts a client and waits for a member.
+func start(tb testing.TB, cfg hsmclient.Config) *hsmclient.Client {
+	tb.Helper()
+	c := begin(tb, cfg)
+	ctx, cancel := context.WithTimeout(tb.Context(), patience)
+	defer cancel()
+	if err := c.Wait(ctx); err != nil {
+		tb.Fatal(err)
+	}
+	return c
+}
+
+// begin is start without waiting.
+func begin(tb testing.TB, cfg hsmclient.Config) *hsmclient.Client {
+	tb.Helper()
+	cfg.Domain = domain
+	if cfg.Driver == nil {
+		cfg.Driver = racal.New(racal.Options{})
+	}
+	c, err := hsmclient.New(cfg)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	if err := c.Start(tb.Context()); err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		if err := c.Stop(ctx); err != nil {
+			tb.Error(err)
+		}
+	})
+	return c
+}
+
+// wrapOn is the key ceremony of a simulated device.
+func wrapOn(d *hsm.Device) func(testing.TB, keys.Usage, keys.Algorithm, secret.Key) keys.Wrapped {
+	types := map[keys.Usage]string{
+		keys.Root: "011", keys.CardControl: "309", keys.TerminalMaster: "80D", keys.PINKey: "70D", keys.MACKey: "003", keys.TrackKey: "30B",
+		keys.ZonePIN: "001", keys.ZoneMAC: "008", keys.ZoneMaster: "000", keys.Seal: "008",
+	}
+	schemes := map[keys.Algorithm]string{keys.DES: "Z", keys.TDES: "U", keys.SM4: "R"}
+	return func(tb testing.TB, usage keys.Usage, algorithm keys.Algorithm, clear secret.Key) keys.Wrapped {
+		tb.Helper()
+		text, err := d.EncryptUnderLMK(types[usage], schemes[algorithm], clear.Reveal())
+		if err != nil {
+			tb.Fatal(err)
+		}
+		return keys.Wrapped{Usage: usage, Algorithm: algorithm, Domain: domain, Cryptogram: text}
+	}
+}
+
+func TestConformance(t *testing.T) {
+	t.Parallel()
+	hsmtest.Run(t, func(t *testing.T) hsmtest.Fixture {
+		d := device(t, hsm.Config{})
+		return hsmtest.Fixture{Client: start(t, hsmclient.Config{Members: []hsmclient.Member{member("hsm1", d)}}), Domain: domain, Wrap: wrapOn(d)}
+	})
+}
+
+// The same suite when answers come in another order, over two channels of two devices with the same LMK.
+func TestConformanceShuffled(t *testing.T) {
+	t.Parallel()
+	hsmtest.Run(t, func(t *testing.T) hsmtest.Fixture {
+		var members []hsmclient.Member
+		var d *hsm.Device
+		for _, name := range []string{"hsm1", "hsm2"} {
+			d = device(t, hsm.Config{LMKSeed: "another", Faults: hsm.Faults{Shuffle: true}})
+			m := member(name, d)
+			m.Channels = 2
+			members = append(members, m)
+		}
+		return hsmtest.Fixture{Client: start(t, hsmclient.Config{Members: members, RefuseTestLMK: true}), Domain: domain, Wrap: wrapOn(d)}
+	})
+}
