@@ -30,7 +30,7 @@ const standingSQL = `
 SELECT k.txn_id, k.business_date, k.content_digest, k.terminal_id, k.merchant_id, k.batch, k.trace, k.mti, k.type60,
        l.seq, l.event, l.at, l.instance, coalesce(l.kind, ''), coalesce(l.proc_code, ''), coalesce(l.amount, 0),
        coalesce(l.currency, ''), coalesce(l.pan_masked, ''), l.pan_digest, coalesce(l.host, ''), coalesce(l.host_trace, ''),
-       coalesce(l.rrn, ''), coalesce(l.state, ''),
+       coalesce(l.rrn, ''), coalesce(l.state, ''), coalesce(l.detail, '{}'::jsonb),
        o.response_code, coalesce(o.auth_code, ''), coalesce(o.outcome, ''), coalesce(o.detail, '{}'::jsonb),
        coalesce(r.sealed, x.sealed), coalesce(x.open, false), coalesce(r.tries, 0), coalesce(r.next_try_at, l.at), coalesce(r.cause, ''),
        EXISTS (SELECT FROM transactions a WHERE a.business_date = k.business_date AND a.txn_id = k.txn_id AND a.event = 'answered')
@@ -95,16 +95,23 @@ func scanStanding(row pgx.CollectableRow) (*Standing, error) {
 	var date time.Time
 	var code *string
 	var reply txn.Reply
-	var detail []byte
+	var detail, last []byte
 	l := &st.Last
 	err := row.Scan(&l.Txn, &date, &st.Content, &l.Key.Terminal, &l.Key.Merchant, &l.Key.Batch, &l.Key.Trace, &l.Key.MTI, &l.Key.Type,
 		&l.Seq, &l.Event, &l.At, &l.Instance, &l.Kind, &l.ProcCode, &l.Amount, &l.Currency, &l.PANMasked, &l.PANDigest,
-		&l.Host, &l.HostTrace, &l.RRN, &l.State, &code, &reply.AuthCode, &l.Outcome, &detail,
+		&l.Host, &l.HostTrace, &l.RRN, &l.State, &last, &code, &reply.AuthCode, &l.Outcome, &detail,
 		&st.Sealed, &st.Open, &st.Tries, &st.NextTry, &l.Cause, &st.Answered)
 	if err != nil {
 		return nil, err
 	}
 	l.Date, l.Content = date.Format(time.DateOnly), st.Content
+	var facts struct {
+		Began time.Time `json:"began"`
+	}
+	if err := json.Unmarshal(last, &facts); err != nil {
+		return nil, fmt.Errorf("journal detail of %s: %w", l.Txn, err)
+	}
+	l.Began = facts.Began
 	if code != nil {
 		reply.Code, reply.RRN = *code, l.RRN
 		var d struct {

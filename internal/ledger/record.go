@@ -36,6 +36,7 @@ type Record struct {
 	Date     string    `json:"d"` // business date, YYYY-MM-DD
 	Instance string    `json:"i"`
 	State    txn.State `json:"s"`
+	Began    time.Time `json:"b"` // when the request was received; the host knows the transaction by it
 
 	Key       txn.Key  `json:"k"`
 	Kind      txn.Kind `json:"kd"`
@@ -81,7 +82,7 @@ func Decode(b []byte) (*Record, error) {
 
 // detail is what goes into the jsonb column: facts that people look at and nothing searches by.
 func (r *Record) detail() []byte {
-	d := map[string]any{}
+	d := map[string]any{"began": r.Began}
 	if r.Reply != nil {
 		d["settlement_date"] = r.Reply.SettlementDate
 		d["acquirer"] = r.Reply.AcquirerID
@@ -96,9 +97,6 @@ func (r *Record) detail() []byte {
 	}
 	if r.Tries > 0 {
 		d["tries"] = r.Tries
-	}
-	if len(d) == 0 {
-		return nil
 	}
 	b, err := json.Marshal(d)
 	if err != nil {

@@ -111,6 +111,22 @@ func (s *Snapshot) Latest() uint64 {
 	return v
 }
 
+// Batch is the batch number of the newest set, "" for none.
+func (s *Snapshot) Batch() string {
+	var newest *Set
+	if s != nil {
+		for _, set := range s.sets {
+			if newest == nil || set.Version > newest.Version {
+				newest = set
+			}
+		}
+	}
+	if newest == nil {
+		return ""
+	}
+	return newest.Batch
+}
+
 // shards spreads terminals over independent locks for writers; readers take none.
 const shards = 64
 

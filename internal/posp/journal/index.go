@@ -47,17 +47,23 @@ func (j *Journal) Begin(k txn.Key, content [32]byte, base ledger.Record, receive
 	ix.mu.Lock()
 	defer ix.mu.Unlock()
 	if old := ix.byKey[k]; old != nil && receivedAt.Sub(old.began) < memory {
-		switch {
-		case old.content == "":
-			return old, Withdrawn
-		case old.content != string(content[:]):
-			return old, Different
-		}
-		return old, Repeat
+		return old, old.Compare(content)
 	}
 	e := j.newEntry(k, string(content[:]), base, receivedAt)
 	ix.add(e)
 	return e, Fresh
+}
+
+// Compare says how a request under the entry's duplicate key stands to it.
+func (e *Entry) Compare(content [32]byte) Verdict {
+	switch e.content {
+	case "":
+		return Withdrawn
+	case string(content[:]):
+		return Repeat
+	default:
+		return Different
+	}
 }
 
 // Lookup finds a transaction by its duplicate key, in memory or, bounded by ctx, in the database; nil for none.
@@ -123,7 +129,7 @@ func (j *Journal) Tombstone(ctx context.Context, k txn.Key, base ledger.Record, 
 var tombstoneContent = []byte("withdrawn")
 
 func (j *Journal) newEntry(k txn.Key, content string, base ledger.Record, at time.Time) *Entry {
-	base.Key, base.Txn, base.Date = k, txn.NewID(at), j.businessDate(at)
+	base.Key, base.Txn, base.Date, base.Began = k, txn.NewID(at), j.businessDate(at), at
 	base.HostTrace, base.RRN = txn.HostReference(k, base.Date)
 	return &Entry{
 		j: j, content: content, began: at, rec: base, settled: make(chan struct{}), undone: make(chan struct{}),
@@ -136,12 +142,8 @@ func (j *Journal) adopt(s *ledger.Standing) *Entry {
 	if content == string(tombstoneContent) {
 		content = ""
 	}
-	began, err := time.ParseInLocation(time.DateOnly, s.Last.Date, j.cfg.Location)
-	if at := s.Last.At; err != nil || at.Sub(began) < memory {
-		began = at
-	}
 	e := &Entry{
-		j: j, content: content, began: began, settled: make(chan struct{}), undone: make(chan struct{}),
+		j: j, content: content, began: s.Last.Began, settled: make(chan struct{}), undone: make(chan struct{}),
 		rec: s.Last, seq: s.Last.Seq, state: s.Last.State, reply: s.Last.Reply, answered: s.Answered, sealed: s.Sealed,
 		cause: s.Last.Cause, tries: s.Tries, nextTry: s.NextTry,
 	}

@@ -97,6 +97,14 @@ func (s *Sealer) Open(sealed []byte, context []byte) ([]byte, error) {
 	return clear, nil
 }
 
+// Digest gives the keyed digest of any content that may hold card data, so that it can be compared without being kept.
+func (s *Sealer) Digest(content []byte) [32]byte {
+	m := hmac.New(sha256.New, s.digestKey.Reveal())
+	_, _ = m.Write([]byte("content"))
+	_, _ = m.Write(content)
+	return [32]byte(m.Sum(nil))
+}
+
 // DigestPAN gives the keyed digest by which a card number can be searched, nil for no number.
 func (s *Sealer) DigestPAN(pan secret.PAN) []byte {
 	if pan.IsZero() {

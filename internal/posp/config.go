@@ -1,0 +1,223 @@
+package posp
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/keyward/keyward/internal/posp/journal"
+	"github.com/keyward/keyward/internal/service"
+	"github.com/keyward/keyward/iso/unionpay"
+	"github.com/keyward/keyward/keys"
+)
+
+// Config is posp's configuration file (docs/configuration.md).
+type Config struct {
+	Profile  service.Profile `yaml:"profile"`
+	Instance string          `yaml:"instance"` // stable name of this posp; its spool and its reversals belong to it
+	Log      LogConfig       `yaml:"log"`
+	Database DatabaseConfig  `yaml:"database"`
+	// Terminals are the listeners for POS terminals.
+	Terminals []ListenerConfig `yaml:"terminals"`
+	// Operations is the HTTP listener for operators and for the issuer's requests.
+	Operations ListenerConfig `yaml:"operations"`
+	KeyService KeyServiceAddr `yaml:"key_service"`
+	HSM        HSMConfig      `yaml:"hsm"`
+	Hosts      []HostConfig   `yaml:"hosts"`
+	SealKey    KeyConfig      `yaml:"seal_key"`
+	Journal    JournalConfig  `yaml:"journal"`
+	Flow       FlowConfig     `yaml:"flow"`
+}
+
+// LogConfig sets the log.
+type LogConfig struct {
+	Level  string `yaml:"level"`  // debug, info, warn, error
+	Format string `yaml:"format"` // text, json
+}
+
+// DatabaseConfig tells how PostgreSQL is reached.
+type DatabaseConfig struct {
+	URLFile        service.SecretFile `yaml:"url_file"` // file with the connection string of the service's role
+	MaxConnections int32              `yaml:"max_connections"`
+}
+
+// ListenerConfig is one address. Without TLS it must be declared private in a production profile.
+type ListenerConfig struct {
+	Addr    string     `yaml:"addr"`
+	Private bool       `yaml:"private"` // the line is physically or otherwise protected; two people should have said so
+	TLS     *TLSConfig `yaml:"tls,omitempty"`
+}
+
+// TLSConfig names the PEM files of one side of a mutually authenticated connection.
+type TLSConfig struct {
+	Cert string             `yaml:"cert"`
+	Key  service.SecretFile `yaml:"key"`
+	CA   string             `yaml:"ca"` // the authorities whose certificates the other side may have
+}
+
+// KeyServiceAddr tells where the key service is; posp relays card issuing to it and cannot do it itself (P1).
+type KeyServiceAddr struct {
+	URL string    `yaml:"url"`
+	TLS TLSConfig `yaml:"tls"`
+}
+
+// HSMConfig is one group of devices of one LMK domain.
+type HSMConfig struct {
+	Domain   string           `yaml:"domain"`
+	LMKCheck keys.KCV         `yaml:"lmk_check"` // 16 hex digits; empty: the first device's
+	Timeout  service.Duration `yaml:"timeout"`
+	Members  []HSMMember      `yaml:"members"`
+}
+
+// HSMMember is one device.
+type HSMMember struct {
+	Name     string `yaml:"name"`
+	Addr     string `yaml:"addr"`
+	Channels int    `yaml:"channels"`
+}
+
+// HostConfig is one downstream host.
+type HostConfig struct {
+	Name    string    `yaml:"name"`
+	Dialect string    `yaml:"dialect"` // core
+	Addr    string    `yaml:"addr"`
+	Private bool      `yaml:"private"`
+	ZPK     KeyConfig `yaml:"zpk"`
+	ZAK     KeyConfig `yaml:"zak"`
+}
+
+// KeyConfig is a key as configured: a cryptogram under an LMK, which is worthless outside its HSM.
+type KeyConfig struct {
+	Algorithm  keys.Algorithm `yaml:"algorithm"`
+	Domain     string         `yaml:"domain"`
+	Version    int            `yaml:"version"`
+	Cryptogram string         `yaml:"cryptogram"`
+	KCV        keys.KCV       `yaml:"kcv"`
+}
+
+// Key gives the key for a usage.
+func (k KeyConfig) Key(u keys.Usage) keys.Wrapped {
+	return keys.Wrapped{Usage: u, Algorithm: k.Algorithm, Version: k.Version, Domain: k.Domain, Cryptogram: k.Cryptogram, KCV: k.KCV}
+}
+
+// JournalConfig sets the journal (design.md §4).
+type JournalConfig struct {
+	Dir string          `yaml:"dir"`
+	Ack journal.AckMode `yaml:"ack"` // database, local
+}
+
+// FlowConfig sets how messages are handled. The time-outs form a chain: terminal (60 s) > total > host > HSM.
+type FlowConfig struct {
+	TotalTimeout  service.Duration `yaml:"total_timeout"`
+	HostTimeout   service.Duration `yaml:"host_timeout"`
+	HSMTimeout    service.Duration `yaml:"hsm_timeout"`
+	RecordTimeout service.Duration `yaml:"record_timeout"` // for one durable journal record
+	Timezone      string           `yaml:"timezone"`
+	AcquirerID    string           `yaml:"acquirer_id"` // field 32 of answers, at most 11 digits
+	MaxAmount     int64            `yaml:"max_amount"`  // in fen
+	// SignOnsPerMinute bounds the fresh sign-ons of one terminal.
+	SignOnsPerMinute int `yaml:"sign_ons_per_minute"`
+	// AllowCallerID accepts the caller-id block of dial-up concentrators (P12).
+	AllowCallerID bool `yaml:"allow_caller_id"`
+
+	location     *time.Location
+	parseOptions []unionpay.Option
+}
+
+// terminalPatience is how long a terminal waits for an answer (design.md §3).
+const terminalPatience = 60 * time.Second
+
+// DefaultConfig holds the defaults of all settings that have one.
+func DefaultConfig() Config {
+	return Config{
+		Profile: service.Production,
+		Log:     LogConfig{Level: "info", Format: "json"},
+		Database: DatabaseConfig{
+			MaxConnections: 10,
+		},
+		HSM:     HSMConfig{Timeout: service.Duration(3 * time.Second)},
+		Journal: JournalConfig{Ack: journal.AckDatabase},
+		Flow: FlowConfig{
+			TotalTimeout: service.Duration(50 * time.Second), HostTimeout: service.Duration(30 * time.Second),
+			HSMTimeout: service.Duration(5 * time.Second), RecordTimeout: service.Duration(5 * time.Second),
+			Timezone: "Asia/Shanghai", AcquirerID: "00010000", MaxAmount: 999_999_999_999, SignOnsPerMinute: 30,
+		},
+	}
+}
+
+// Validate checks the configuration as a whole.
+func (c *Config) Validate() error {
+	var errs []error
+	need := func(ok bool, format string, args ...any) {
+		if !ok {
+			errs = append(errs, fmt.Errorf(format, args...))
+		}
+	}
+	need(c.Instance != "", "instance: give this posp a name that it keeps, for example posp-1")
+	need(c.Database.URLFile != "", "database.url_file: name the file that holds the connection string")
+	need(len(c.Terminals) > 0, "terminals: at least one listener is needed")
+	need(c.Journal.Dir != "", "journal.dir: name a directory of its own for the spool")
+	need(c.HSM.Domain != "" && len(c.HSM.Members) > 0, "hsm: a domain and at least one member are needed")
+	need(len(c.Hosts) > 0, "hosts: at least one is needed")
+	need(c.SealKey.Cryptogram != "", "seal_key: the key that seals card data at rest is needed")
+	errs = append(errs, c.Flow.complete(), c.checkProduction())
+	return errors.Join(errs...)
+}
+
+// complete checks the flow settings and prepares what is derived from them.
+func (f *FlowConfig) complete() error {
+	var errs []error
+	chain := []struct {
+		name string
+		d    time.Duration
+	}{
+		{"a terminal's patience (60s)", terminalPatience}, {"flow.total_timeout", f.TotalTimeout.Std()},
+		{"flow.host_timeout", f.HostTimeout.Std()}, {"flow.hsm_timeout", f.HSMTimeout.Std()},
+	}
+	for i := 1; i < len(chain); i++ {
+		if chain[i].d <= 0 || chain[i].d >= chain[i-1].d {
+			errs = append(errs, fmt.Errorf("%s is %s: it must be above zero and shorter than %s (%s)", chain[i].name, chain[i].d, chain[i-1].name, chain[i-1].d))
+		}
+	}
+	if f.RecordTimeout <= 0 {
+		errs = append(errs, errors.New("flow.record_timeout must be above zero"))
+	}
+	if f.MaxAmount <= 0 || f.SignOnsPerMinute <= 0 {
+		errs = append(errs, errors.New("flow.max_amount and flow.sign_ons_per_minute must be above zero"))
+	}
+	if n := len(f.AcquirerID); n < 1 || n > 11 {
+		errs = append(errs, errors.New("flow.acquirer_id must have 1 to 11 digits"))
+	}
+	var err error
+	if f.location, err = time.LoadLocation(f.Timezone); err != nil {
+		errs = append(errs, fmt.Errorf("flow.timezone %q is not known; use a name like Asia/Shanghai", f.Timezone))
+	}
+	f.parseOptions = nil
+	if f.AllowCallerID {
+		f.parseOptions = []unionpay.Option{unionpay.AllowCallerID}
+	}
+	return errors.Join(errs...)
+}
+
+// checkProduction refuses what a production profile must not have: plain lines that nobody declared private, and public test keys.
+func (c *Config) checkProduction() error {
+	if c.Profile != service.Production {
+		return nil
+	}
+	var errs []error
+	for i, l := range append(append([]ListenerConfig(nil), c.Terminals...), c.Operations) {
+		if l.Addr != "" && l.TLS == nil && !l.Private {
+			errs = append(errs, fmt.Errorf("listener %d (%s) is plain TCP: give it tls, or declare the line private: true", i+1, l.Addr))
+		}
+	}
+	for _, h := range c.Hosts {
+		if !h.Private {
+			errs = append(errs, fmt.Errorf("hosts: the line to %s is plain TCP: declare it private: true", h.Name))
+		}
+		for _, k := range []KeyConfig{h.ZPK, h.ZAK} {
+			errs = append(errs, keys.RefuseTestKey("key of host "+h.Name, k.KCV))
+		}
+	}
+	errs = append(errs, keys.RefuseTestKey("seal_key", c.SealKey.KCV), keys.RefuseTestKey("hsm.lmk_check", c.HSM.LMKCheck))
+	return errors.Join(errs...)
+}

@@ -1,0 +1,227 @@
+// Package posp is the ISO 8583 front end: it signs terminals on, verifies their messages in the HSM, routes transactions to
+// the bank and answers. Read this file first: purchase is the whole path of money, numbered as in docs/flow-purchase.md;
+// signon.go is the other main flow (docs/flow-signon.md), reversal.go the third.
+package posp
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/keyward/keyward/hsmclient/command"
+	"github.com/keyward/keyward/internal/ledger"
+	"github.com/keyward/keyward/internal/posp/device"
+	"github.com/keyward/keyward/internal/posp/host"
+	"github.com/keyward/keyward/internal/posp/journal"
+	"github.com/keyward/keyward/internal/posp/reverse"
+	"github.com/keyward/keyward/internal/posp/seal"
+	"github.com/keyward/keyward/internal/posp/workkeys"
+	"github.com/keyward/keyward/internal/txn"
+)
+
+// HSM is what the flows need of the hardware. The online group of the device offers no more than this (P1).
+type HSM interface {
+	command.WorkKeyMaker
+	command.PINTranslator
+	command.MACer
+	command.DataDecrypter
+}
+
+// flow holds what the flows work with. It has no state of its own.
+type flow struct {
+	cfg       FlowConfig
+	devices   *device.Table
+	reload    func(ctx context.Context, terminal string) error // of one terminal's row in devices
+	keys      *workkeys.Keeper
+	hsm       HSM
+	journal   *journal.Journal
+	reversals *reverse.Engine
+	seal      *seal.Sealer
+	hosts     *hosts
+	admission *admission
+	events    *Events
+	metrics   *metrics
+	log       *slog.Logger
+	now       func() time.Time
+}
+
+// purchase handles 0200 purchase and balance inquiry, with and without PIN (P8 to P10). Step 1 (decode) and the terminal's
+// right to be here (the first half of step 2) are done by handle.
+func (f *flow) purchase(ctx context.Context, in *incoming) outgoing {
+	// Step 2: keys from memory. Unknown keys: reload once from the database, bounded, then decide.
+	candidates := f.candidates(ctx, in, false)
+	if len(candidates) == 0 {
+		return f.refuse(in, codeSignOn, "terminal is not signed on")
+	}
+
+	// Step 3: verify the MAC in the HSM. The key that fits fixes PIN key, track key and the key of the answer.
+	if err := f.authenticate(ctx, in, candidates); err != nil {
+		return f.refuseFor(in, err)
+	}
+	if in.f60.Batch != in.set.Batch {
+		return f.refuse(in, codeSignOn, "batch number differs from ours")
+	}
+	req, err := f.request(ctx, in)
+	if err != nil {
+		return f.refuseFor(in, err)
+	}
+
+	// Step 4: duplicate check. The record "received" need not be durable, and lives in memory.
+	if err := f.journal.Admit(); err != nil {
+		return f.refuse(in, codeSystem, "journal takes no new transaction: "+err.Error())
+	}
+	entry, verdict := f.journal.Begin(req.Key, req.Content, f.facts(req), in.at)
+	if verdict != journal.Fresh {
+		return f.repeat(ctx, in, entry, verdict)
+	}
+	req.ID = entry.ID()
+
+	// Step 5: choose the host. A pure function of the request.
+	h, err := f.hosts.choose(req)
+	if err != nil {
+		return f.conclude(ctx, in, entry, host.Result{Outcome: txn.NotSent, Reply: txn.Reply{Code: codeHostDown}, Err: err})
+	}
+
+	// Step 6: translate the PIN from PIK to the host's ZPK and decipher the track, in the HSM.
+	msg, err := f.regroup(ctx, in, req, entry, h)
+	if err != nil {
+		return f.conclude(ctx, in, entry, host.Result{Outcome: txn.NotSent, Reply: txn.Reply{Code: codeOf(err)}, Err: err})
+	}
+
+	// Step 7: record "sending", durable. From here on the terminal's hanging up cancels nothing.
+	ctx = context.WithoutCancel(ctx)
+	if err := f.recordSending(ctx, entry, req, h); err != nil {
+		if journal.IsTakenElsewhere(err) {
+			return f.repeatElsewhere(ctx, in, req)
+		}
+		// The record may or may not have reached the disk, so it is closed by a second one; nothing was sent.
+		return f.conclude(ctx, in, entry, host.Result{Outcome: txn.NotSent, Reply: txn.Reply{Code: codeSystem}, Err: err})
+	}
+
+	// Step 8: the host exchange: answered, not sent, or unknown.
+	hostCtx, cancel := context.WithTimeout(ctx, f.cfg.HostTimeout.Std())
+	result := h.Exchange(hostCtx, msg)
+	cancel()
+
+	// Steps 9 and 10: record the outcome, durable; then MAC, encode, hand to the socket.
+	return f.conclude(ctx, in, entry, result)
+}
+
+// conclude is steps 9 and 10, for whatever came of the transaction.
+func (f *flow) conclude(ctx context.Context, in *incoming, entry *journal.Entry, result host.Result) outgoing {
+	ctx = context.WithoutCancel(ctx)
+	reply := result.Reply
+	switch result.Outcome {
+	case txn.Unknown:
+		reply.Code = codeNoAnswer
+	case txn.NotSent:
+		if reply.Code == "" {
+			reply.Code = codeHostDown
+		}
+	case txn.Answered:
+	}
+	if reply.RRN == "" {
+		_, reply.RRN = entry.Reference()
+	}
+
+	// Step 9: record the outcome. An unknown one that moves money queues its reversal in the same write.
+	recordCtx, cancel := context.WithTimeout(ctx, f.cfg.RecordTimeout.Std())
+	err := entry.Conclude(recordCtx, result.Outcome, reply, causeNoAnswer)
+	cancel()
+	if err != nil {
+		// Nobody can promise that the outcome is kept: no answer. What was sent is found by the next start and reversed.
+		f.log.ErrorContext(ctx, "outcome cannot be recorded, the terminal gets no answer", "txn", entry.ID().String(), "error", err)
+		return outgoing{}
+	}
+
+	// Step 10: MAC the answer, encode, hand to the socket. An approval that cannot be handed over is reversed.
+	out := f.answer(ctx, in, reply)
+	out.err = result.Err
+	if !reply.Approved() || result.Outcome != txn.Answered {
+		return out
+	}
+	if out.frame == nil {
+		f.takeBack(ctx, entry, "the answer could not be made")
+		return outgoing{err: out.err}
+	}
+	out.before = entry.Answered
+	out.lost = func() { f.takeBack(ctx, entry, "the answer could not be handed to the terminal's connection") }
+	return out
+}
+
+// takeBack queues the reversal of an approval that the terminal will not hear of.
+func (f *flow) takeBack(ctx context.Context, entry *journal.Entry, why string) {
+	ctx, cancel := context.WithTimeout(ctx, f.cfg.RecordTimeout.Std())
+	defer cancel()
+	if _, err := entry.TakeBack(ctx, causeNotDone); err != nil {
+		f.log.ErrorContext(ctx, "approval cannot be taken back now; the next start will", "txn", entry.ID().String(), "error", err)
+		return
+	}
+	f.log.WarnContext(ctx, "approval taken back", "txn", entry.ID().String(), "reason", why)
+}
+
+// repeat answers a request that was taken up before (design.md §3, "Duplicate key").
+func (f *flow) repeat(ctx context.Context, in *incoming, entry *journal.Entry, verdict journal.Verdict) outgoing {
+	f.metrics.duplicates.Inc()
+	switch verdict {
+	case journal.Different:
+		return f.refuseMACed(ctx, in, codeDuplicate, "another request under the same trace number")
+	case journal.Withdrawn:
+		return f.refuseMACed(ctx, in, codeNotFound, "a reversal of this request came first")
+	case journal.Fresh, journal.Repeat:
+	}
+	waitCtx, cancel := context.WithTimeout(ctx, f.cfg.HostTimeout.Std())
+	defer cancel()
+	select {
+	case <-entry.Settled():
+	case <-waitCtx.Done():
+		return outgoing{err: errors.New("the first of these requests is still under way")}
+	}
+	state, reply, _ := entry.Standing()
+	if reply == nil {
+		return f.refuseMACed(ctx, in, codeNoAnswer, "the first of these requests came to no answer")
+	}
+	answer := *reply
+	if state.NeedsReversal() || state == txn.Reversed {
+		answer.Code, answer.AuthCode = codeNoAnswer, ""
+	}
+	out := f.answer(ctx, in, answer)
+	if state == txn.Approved {
+		out.before = entry.Answered
+	}
+	return out
+}
+
+// repeatElsewhere answers a request that another instance took up, or this one before memory forgot it.
+func (f *flow) repeatElsewhere(ctx context.Context, in *incoming, req *txn.Request) outgoing {
+	entry, err := f.journal.Elsewhere(ctx, req.Key)
+	if err != nil {
+		return f.refuseMACed(ctx, in, codeSystem, err.Error())
+	}
+	return f.repeat(ctx, in, entry, entry.Compare(req.Content))
+}
+
+// recordSending is step 7: what a reversal would need goes into the journal, sealed.
+func (f *flow) recordSending(ctx context.Context, entry *journal.Entry, req *txn.Request, h host.Host) error {
+	if !req.Kind.MovesMoney() {
+		return nil
+	}
+	sealed, err := reverse.Material{
+		PAN: req.PAN.Reveal(), Expiry: req.Expiry, EntryMode: req.EntryMode, Condition: req.Condition,
+	}.Seal(f.seal, entry.ID())
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, f.cfg.RecordTimeout.Std())
+	defer cancel()
+	return entry.Sending(ctx, h.Name(), sealed)
+}
+
+// facts are the fields that all journal records of a transaction share.
+func (f *flow) facts(req *txn.Request) ledger.Record {
+	return ledger.Record{
+		Kind: req.Kind, ProcCode: req.ProcCode, Amount: req.Amount, Currency: req.Currency,
+		PANMasked: req.PAN.Masked(), PANDigest: f.seal.DigestPAN(req.PAN),
+	}
+}

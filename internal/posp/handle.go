@@ -1,0 +1,213 @@
+package posp
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/keyward/keyward/internal/link"
+	"github.com/keyward/keyward/iso"
+	"github.com/keyward/keyward/iso/unionpay"
+	"github.com/keyward/keyward/iso/unionpay/kind"
+)
+
+// handle takes one frame from a terminal's connection, has a flow decide, and hands over the answer.
+func (f *flow) handle(ctx context.Context, conn *link.Conn, frame []byte) {
+	began := time.Now()
+	ctx, cancel := context.WithTimeout(ctx, f.cfg.TotalTimeout.Std())
+	defer cancel()
+	in, out := f.decide(ctx, frame)
+	if out.closes {
+		f.metrics.framing.Inc()
+		f.log.WarnContext(ctx, "framing fault, connection closed", "remote", conn.RemoteAddr().String(), "error", out.err)
+		conn.Close()
+		return
+	}
+	f.hand(ctx, conn, in, &out)
+	f.report(ctx, in, out, time.Since(began))
+}
+
+// hand gives the answer to the socket, with what has to be recorded before, and what has to be undone when not a byte of
+// it went out.
+func (f *flow) hand(ctx context.Context, conn *link.Conn, in *incoming, out *outgoing) {
+	if out.frame == nil {
+		return
+	}
+	if out.before != nil {
+		if err := out.before(); err != nil {
+			out.err = errors.Join(out.err, err)
+			out.frame = nil
+			return
+		}
+	}
+	err := conn.Write(context.WithoutCancel(ctx), out.frame)
+	if err == nil {
+		return
+	}
+	out.err = errors.Join(out.err, err)
+	if out.lost != nil && link.OutcomeOf(err) == link.NotSent {
+		out.lost()
+	}
+	f.log.InfoContext(ctx, "answer could not be handed over", "terminal", in.terminalID(), "error", err)
+}
+
+// decide is step 1 and the first half of step 2 of every flow: decode, look the terminal up, and choose the flow.
+func (f *flow) decide(ctx context.Context, frame []byte) (*incoming, outgoing) {
+	// Step 1: decode. A fault in front of the message ends the connection; one inside is answered 30.
+	in := &incoming{raw: frame, at: f.now()}
+	packet, err := unionpay.Parse(frame, f.cfg.parseOptions...)
+	if packet == nil {
+		return in, outgoing{err: err, closes: true}
+	}
+	in.packet, in.msg = packet, packet.Message
+	if err != nil {
+		return in, f.malformed(in, err)
+	}
+	if _, ok := iso.AnswerMTI(in.msg.MTI()); !ok {
+		return in, f.malformed(in, &iso.DecodeError{Reason: iso.BadMTI, Partial: in.msg})
+	}
+	f60, _ := in.msg.Get(iso.Private60)
+	if in.f60, err = unionpay.ParseF60(f60); err != nil {
+		return in, f.malformed(in, err)
+	}
+	row, known := unionpay.Classify(in.msg)
+	in.row = row
+	if missing := missingField(in.msg, row); missing != 0 {
+		return in, f.malformed(in, &iso.DecodeError{Field: missing, Reason: iso.Short, Partial: in.msg})
+	}
+
+	// Step 2: the terminal, from memory; one that memory does not know is looked up once.
+	id, _ := in.msg.Get(iso.Terminal)
+	if refused := f.lookup(ctx, in, id); refused != nil {
+		return in, *refused
+	}
+	if !known {
+		return in, f.refuse(in, codeUnsupported, "transaction is not in the table of this dialect")
+	}
+	release, err := f.admission.transaction(ctx)
+	if err != nil {
+		return in, f.plain(in, codeSystem, err, nil)
+	}
+	defer release()
+	switch row.Kind {
+	case kind.SignOn:
+		return in, f.signOn(ctx, in)
+	case kind.SignOff:
+		return in, f.signOff(in)
+	case kind.Echo:
+		return in, f.plain(in, codeOK, nil, nil)
+	case kind.Purchase, kind.Balance:
+		return in, f.trade(ctx, in, f.purchase)
+	case kind.Reversal:
+		return in, f.trade(ctx, in, f.reversal)
+	default:
+		return in, f.refuse(in, codeUnsupported, string(row.Kind)+" is not served")
+	}
+}
+
+// trade runs a flow that needs an active terminal.
+func (f *flow) trade(ctx context.Context, in *incoming, next func(context.Context, *incoming) outgoing) outgoing {
+	if err := in.terminal.CheckActive(); err != nil {
+		return f.plain(in, codeNotAllowed, err, nil)
+	}
+	return next(ctx, in)
+}
+
+// lookup finds the terminal and holds the merchant against it.
+func (f *flow) lookup(ctx context.Context, in *incoming, id string) *outgoing {
+	terminal, ok := f.devices.Lookup(id)
+	if !ok && f.admission.mayReload() {
+		reloadCtx, cancel := context.WithTimeout(ctx, reloadTimeout)
+		if err := f.reload(reloadCtx, id); err != nil {
+			f.log.DebugContext(ctx, "reload of a terminal failed", "error", err)
+		}
+		cancel()
+		terminal, ok = f.devices.Lookup(id)
+	}
+	if !ok {
+		out := f.refuse(in, codeUnknownTerm, "terminal is not registered")
+		return &out
+	}
+	in.terminal = terminal
+	if merchant, _ := in.msg.Get(iso.Merchant); merchant != terminal.Merchant {
+		out := f.refuse(in, codeMerchant, "merchant is not the terminal's")
+		return &out
+	}
+	return nil
+}
+
+// malformed answers 30 with trace, terminal and merchant as far as they were decoded; a request type that nobody can answer
+// closes the connection.
+func (f *flow) malformed(in *incoming, cause error) outgoing {
+	f.metrics.malformed.Inc()
+	p, err := in.packet.Answer(0)
+	if err != nil {
+		return outgoing{err: cause, closes: true}
+	}
+	p.Message.Copy(in.msg, iso.Trace, iso.Terminal, iso.Merchant)
+	p.Message.Set(iso.ResponseCode, codeFormat)
+	frame, err := p.Encode()
+	if err != nil {
+		return outgoing{err: errors.Join(cause, err), closes: true}
+	}
+	return outgoing{frame: frame, code: codeFormat, err: cause}
+}
+
+// required lists the fields without which a message of a kind makes no sense.
+var required = map[kind.Kind][]int{
+	kind.Purchase: {iso.ProcessingCode, iso.Amount, iso.EntryMode, iso.ConditionCode, iso.Currency},
+	kind.Balance:  {iso.ProcessingCode, iso.EntryMode, iso.ConditionCode},
+	kind.Reversal: {iso.ProcessingCode, iso.ResponseCode},
+}
+
+// missingField names the first field that a message lacks, 0 for none.
+func missingField(m *iso.Message, row kind.Row) int {
+	for _, field := range append([]int{iso.Trace, iso.Terminal, iso.Merchant, iso.Private60}, required[row.Kind]...) {
+		if !m.Has(field) {
+			return field
+		}
+	}
+	return 0
+}
+
+func (in *incoming) terminalID() string {
+	if in.terminal == nil {
+		return ""
+	}
+	return in.terminal.ID
+}
+
+// report writes the one line and the one event of a message.
+func (f *flow) report(ctx context.Context, in *incoming, out outgoing, took time.Duration) {
+	name := "malformed"
+	if in.row.Kind != "" {
+		name = string(in.row.Kind)
+	}
+	code := out.code
+	if out.frame == nil {
+		code = "none"
+	}
+	f.metrics.message(name, code, took)
+	e := Event{At: in.at, Kind: name, Terminal: in.terminalID(), Code: code, RRN: out.rrn, Took: took}
+	if in.msg != nil {
+		if pan, err := in.msg.CardNumber(); err == nil {
+			e.Card = pan.Masked()
+		}
+		e.Trace, _ = in.msg.Get(iso.Trace)
+		if v, ok := in.msg.Get(iso.Amount); ok {
+			e.Amount, _ = iso.ParseAmount(v)
+		}
+	}
+	if out.err != nil {
+		e.Reason = out.err.Error()
+	}
+	f.events.publish(e)
+	level := slog.LevelInfo
+	if code != codeOK {
+		level = slog.LevelWarn
+	}
+	f.log.Log(ctx, level, "message", "kind", name, "terminal", e.Terminal, "trace", e.Trace, "code", code, "rrn", e.RRN,
+		"card", e.Card, "ms", float64(took.Microseconds())/1000, "reason", strings.TrimSpace(e.Reason))
+}

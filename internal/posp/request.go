@@ -1,0 +1,194 @@
+package posp
+
+import (
+	"context"
+	"encoding/binary"
+	"strings"
+
+	"github.com/keyward/keyward/hsmclient/command"
+	"github.com/keyward/keyward/internal/posp/host"
+	"github.com/keyward/keyward/internal/posp/journal"
+	"github.com/keyward/keyward/internal/txn"
+	"github.com/keyward/keyward/iso"
+	"github.com/keyward/keyward/iso/unionpay"
+	"github.com/keyward/keyward/iso/unionpay/kind"
+	"github.com/keyward/keyward/keys/secret"
+)
+
+// currencyCNY is the only currency of this dialect (facts/unionpay.md §2, field 49).
+const currencyCNY = "156"
+
+// Field 53, security control (facts/unionpay.md §5): digit 1 PIN format, digit 2 algorithm, digit 3 track encryption.
+const (
+	pinNone      = '0'
+	pinWithPAN   = '2'
+	tracksSealed = '1'
+)
+
+// request maps an authentic message to a transaction. Tracks are deciphered in the HSM here, because the card number may be inside
+// the enciphered part.
+func (f *flow) request(ctx context.Context, in *incoming) (*txn.Request, error) {
+	m := in.msg
+	get := func(field int) string { v, _ := m.Get(field); return v }
+	req := &txn.Request{
+		Kind: txn.Purchase, Key: in.key(m.MTI()), ReceivedAt: in.at, ProcCode: get(iso.ProcessingCode), Currency: get(iso.Currency),
+		Expiry: get(iso.Expiry), EntryMode: get(iso.EntryMode), CardSeq: get(iso.CardSequence), Condition: get(iso.ConditionCode),
+		PINLength: get(iso.PINCaptureCode), PINBlock: m.Secret(iso.PINBlock), Content: f.contentOf(m),
+	}
+	if in.row.Kind == kind.Balance {
+		req.Kind = txn.Balance
+	}
+	if b, ok := m.Bytes(iso.ChipData); ok {
+		req.ICData = b
+	}
+	var err error
+	if v, ok := m.Get(iso.Amount); ok {
+		if req.Amount, err = iso.ParseAmount(v); err != nil {
+			return nil, &refusal{code: codeFormat, why: "amount", err: err}
+		}
+	}
+	if req.Kind.MovesMoney() && (req.Amount <= 0 || req.Amount > f.cfg.MaxAmount) {
+		return nil, &refusal{code: codeAmount, why: "amount is zero or above the limit"}
+	}
+	if req.Currency != currencyCNY && (req.Kind.MovesMoney() || req.Currency != "") {
+		return nil, &refusal{code: codeFormat, why: "currency is not 156"}
+	}
+	security := get(iso.SecurityControl)
+	if security == "" {
+		security = "000"
+	}
+	if req.Track2, err = f.track(ctx, in, m.Secret(iso.Track2), security); err != nil {
+		return nil, err
+	}
+	if req.Track3, err = f.track(ctx, in, m.Secret(iso.Track3), security); err != nil {
+		return nil, err
+	}
+	if req.PAN, err = cardNumber(m, req.Track2); err != nil {
+		return nil, err
+	}
+	return req, checkPIN(req, security)
+}
+
+// key is the duplicate key of a message, or of the original that a reversal names (same trace, field 60 and terminal).
+func (in *incoming) key(mti string) txn.Key {
+	trace, _ := in.msg.Get(iso.Trace)
+	merchant, _ := in.msg.Get(iso.Merchant)
+	return txn.Key{Terminal: in.terminal.ID, Merchant: merchant, Batch: in.f60.Batch, Trace: trace, MTI: mti, Type: in.f60.Type}
+}
+
+// contentOf digests the message without PIN block and MAC, under the sealing key because card data is in it.
+func (f *flow) contentOf(m *iso.Message) [32]byte {
+	var b []byte
+	b = append(b, m.MTI()...)
+	for _, field := range m.Fields() {
+		if field == iso.PINBlock || field == iso.MAC {
+			continue
+		}
+		v, _ := m.Get(field)
+		b = binary.BigEndian.AppendUint16(b, uint16(field))
+		b = binary.BigEndian.AppendUint16(b, uint16(len(v)))
+		b = append(b, v...)
+	}
+	sum := f.seal.Digest(b)
+	clear(b)
+	return sum
+}
+
+// track gives a track in clear: deciphered in the HSM when field 53 says that the terminal enciphered it.
+func (f *flow) track(ctx context.Context, in *incoming, t secret.Track, security string) (secret.Track, error) {
+	if t.IsZero() || security[2] != tracksSealed {
+		return t, nil
+	}
+	if in.set.TDK.IsZero() {
+		return t, &refusal{code: codeSignOn, why: "track is enciphered but the terminal has no track key; it must sign on with 004"}
+	}
+	cipher, err := unionpay.TrackBlock(t, unionpay.TrackBlock3DES)
+	if err != nil {
+		return t, &refusal{code: codeFormat, why: "enciphered track", err: err}
+	}
+	hsmCtx, cancel := context.WithTimeout(ctx, f.cfg.HSMTimeout.Std())
+	defer cancel()
+	block, err := f.hsm.DecryptTrack(hsmCtx, in.set.TDK, cipher.Reveal())
+	if err != nil {
+		return t, &refusal{code: codeSystem, why: "decipher the track", err: err}
+	}
+	defer block.Wipe()
+	clearTrack, err := unionpay.PutTrackBlock(t, block)
+	if err != nil {
+		return t, &refusal{code: codeFormat, why: "enciphered track", err: err}
+	}
+	if strings.Trim(string(clearTrack.Reveal()), "0123456789=") != "" {
+		return t, &refusal{code: codeFormat, why: "track does not decipher to digits"}
+	}
+	return clearTrack, nil
+}
+
+// cardNumber takes the card number from field 2 or from track 2. When both are there they must agree: the PIN block is bound to
+// the number, so nobody may choose between two.
+func cardNumber(m *iso.Message, track2 secret.Track) (secret.PAN, error) {
+	pan, err := m.CardNumber()
+	if err != nil {
+		return secret.PAN{}, &refusal{code: codeFormat, why: "field 2", err: err}
+	}
+	if track2.IsZero() {
+		if pan.IsZero() {
+			return secret.PAN{}, &refusal{code: codeFormat, why: "neither field 2 nor track 2 names a card"}
+		}
+		return pan, nil
+	}
+	digits, _, found := strings.Cut(string(track2.Reveal()), "=")
+	if !found {
+		return secret.PAN{}, &refusal{code: codeFormat, why: "track 2 has no separator"}
+	}
+	onTrack, err := secret.ParsePAN(digits)
+	if err != nil {
+		return secret.PAN{}, &refusal{code: codeFormat, why: "track 2", err: err}
+	}
+	if !pan.IsZero() && !pan.Equal(onTrack) {
+		return secret.PAN{}, &refusal{code: codeFormat, why: "field 2 and track 2 name different cards"}
+	}
+	return onTrack, nil
+}
+
+// checkPIN holds field 52 against field 53: the one PIN format that may be translated, and no PIN that nobody announced.
+func checkPIN(req *txn.Request, security string) error {
+	switch {
+	case req.PINBlock.IsZero() && security[0] == pinNone:
+		return nil
+	case req.PINBlock.IsZero():
+		return &refusal{code: codeFormat, why: "field 53 announces a PIN but field 52 is missing"}
+	case security[0] != pinWithPAN:
+		return &refusal{code: codeFormat, why: "PIN format of field 53 is not allowed"}
+	case req.PAN.IsZero():
+		return &refusal{code: codeFormat, why: "PIN without a card number"}
+	}
+	return nil
+}
+
+// regroup is step 6: the transaction as the host wants it, the PIN under the host's zone key.
+func (f *flow) regroup(ctx context.Context, in *incoming, req *txn.Request, entry *journal.Entry, h host.Host) (host.Request, error) {
+	trace, rrn := entry.Reference()
+	out := host.Request{
+		Kind: req.Kind, Trace: trace, RRN: rrn, SentAt: entry.Began(), Terminal: req.Key.Terminal, Merchant: req.Key.Merchant,
+		PAN: req.PAN, Expiry: req.Expiry, ProcCode: req.ProcCode, Amount: req.Amount, Currency: req.Currency,
+		EntryMode: req.EntryMode, CardSeq: req.CardSeq, Condition: req.Condition, PINLength: req.PINLength,
+		Track2: req.Track2, Track3: req.Track3, ICData: req.ICData,
+	}
+	if out.Currency == "" {
+		out.Currency = currencyCNY
+	}
+	if req.PINBlock.IsZero() {
+		return out, nil
+	}
+	zone := h.Zone()
+	ctx, cancel := context.WithTimeout(ctx, f.cfg.HSMTimeout.Std())
+	defer cancel()
+	block, err := f.hsm.TranslatePIN(ctx, command.PINTranslation{
+		From: in.set.PIK, To: zone.PIN, FromFormat: command.PINISO0, ToFormat: zone.Format, Block: req.PINBlock, PAN: req.PAN,
+	})
+	if err != nil {
+		return out, err
+	}
+	out.PINBlock = block
+	return out, nil
+}

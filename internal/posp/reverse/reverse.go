@@ -1,0 +1,265 @@
+// Package reverse drives the reversals that posp owes to a host: each is sent until the host answers it or the settlement
+// cut-off comes (design.md §3, "In doubt, by type"). What is owed, and every try, is in the journal, so a restart goes on
+// where the last life stopped.
+package reverse
+
+import (
+	"container/heap"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/keyward/keyward/internal/posp/host"
+	"github.com/keyward/keyward/internal/posp/journal"
+	"github.com/keyward/keyward/internal/posp/seal"
+	"github.com/keyward/keyward/internal/txn"
+	"github.com/keyward/keyward/keys/secret"
+)
+
+const (
+	// atOnce bounds the reversals under way, so that a host that comes back is not met by all of them together.
+	atOnce = 16
+	// tryTimeout is how long one try waits for the host.
+	tryTimeout = 10 * time.Second
+	// retryMin and retryMax bound the pause between tries: quick at first, since most hosts are back at once.
+	retryMin = 500 * time.Millisecond
+	retryMax = 30 * time.Second
+)
+
+// Material is what a reversal needs beside the journal's own columns. It is stored sealed only.
+type Material struct {
+	PAN       string `json:"p"`
+	Expiry    string `json:"x,omitempty"`
+	EntryMode string `json:"m,omitempty"`
+	Condition string `json:"c,omitempty"`
+}
+
+// Seal makes the sealed form for the journal; the transaction's id is part of the seal.
+func (m Material) Seal(s *seal.Sealer, id txn.ID) ([]byte, error) {
+	b, err := json.Marshal(m)
+	if err != nil {
+		return nil, fmt.Errorf("seal reversal material: %w", err)
+	}
+	defer clear(b)
+	return s.Seal(b, id[:]), nil
+}
+
+// Engine sends the reversals. Add is its intake.
+type Engine struct {
+	hosts func(name string) (host.Host, bool)
+	seal  *seal.Sealer
+	log   *slog.Logger
+	now   func() time.Time
+	owed  prometheus.Gauge
+	done  *prometheus.CounterVec
+
+	mu     sync.Mutex
+	due    queue
+	wake   chan struct{}
+	cancel context.CancelFunc
+	ended  chan struct{}
+}
+
+// New makes an engine. hosts finds a downstream by name.
+func New(hosts func(name string) (host.Host, bool), log *slog.Logger, reg prometheus.Registerer, now func() time.Time) (*Engine, error) {
+	e := &Engine{
+		hosts: hosts, log: log, now: now, wake: make(chan struct{}, 1), ended: make(chan struct{}),
+		owed: prometheus.NewGauge(prometheus.GaugeOpts{Name: "posp_reversals_owed", Help: "Reversals that wait for a host's answer."}),
+		done: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "posp_reversal_tries_total", Help: "Tries of reversals by outcome.",
+		}, []string{"outcome"}),
+	}
+	for _, o := range []txn.Outcome{txn.Answered, txn.NotSent, txn.Unknown} {
+		e.done.WithLabelValues(string(o))
+	}
+	if reg != nil {
+		if err := errors.Join(reg.Register(e.owed), reg.Register(e.done)); err != nil {
+			return nil, fmt.Errorf("register reversal metrics: %w", err)
+		}
+	}
+	return e, nil
+}
+
+// Add takes a reversal that is owed from now on. It never blocks; the number is bounded by the journal.
+func (e *Engine) Add(entry *journal.Entry) {
+	_, tries, next := entry.Owes()
+	e.mu.Lock()
+	heap.Push(&e.due, &job{entry: entry, at: next, tries: tries})
+	e.owed.Set(float64(e.due.Len()))
+	e.mu.Unlock()
+	select {
+	case e.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Owed is the number of reversals that wait for a try.
+func (e *Engine) Owed() int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.due.Len()
+}
+
+// Start begins to send. The sealer is given here because it needs a working HSM.
+func (e *Engine) Start(ctx context.Context, s *seal.Sealer) {
+	e.seal = s
+	run, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	e.cancel = cancel
+	go e.run(run)
+}
+
+// Stop ends the sending; what is owed stays in the journal.
+func (e *Engine) Stop(ctx context.Context) error {
+	if e.cancel == nil {
+		return nil
+	}
+	e.cancel()
+	select {
+	case <-e.ended:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("stop reversals: %w", ctx.Err())
+	}
+}
+
+func (e *Engine) run(ctx context.Context) {
+	defer close(e.ended)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	slots := make(chan struct{}, atOnce)
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	for {
+		next, wait := e.pop()
+		if next == nil {
+			timer.Reset(wait)
+			select {
+			case <-ctx.Done():
+				return
+			case <-e.wake:
+			case <-timer.C:
+			}
+			continue
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case slots <- struct{}{}:
+		}
+		wg.Go(func() {
+			defer func() { <-slots }()
+			e.try(ctx, next)
+		})
+	}
+}
+
+// pop takes the job that is due, or says how long to wait for one.
+func (e *Engine) pop() (*job, time.Duration) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.due.Len() == 0 {
+		return nil, time.Hour
+	}
+	if wait := e.due[0].at.Sub(e.now()); wait > 0 {
+		return nil, wait
+	}
+	return heap.Pop(&e.due).(*job), 0
+}
+
+// try sends one reversal once and records what came of it.
+func (e *Engine) try(ctx context.Context, j *job) {
+	result := e.send(ctx, j)
+	if ctx.Err() != nil {
+		return
+	}
+	e.done.WithLabelValues(string(result.Outcome)).Inc()
+	log := e.log.With("txn", j.entry.ID().String(), "try", j.tries+1)
+	if result.Outcome == txn.Answered {
+		if err := j.entry.Reversed(ctx, result.Reply); err == nil {
+			log.InfoContext(ctx, "reversal answered", "code", result.Reply.Code)
+			e.mu.Lock()
+			e.owed.Set(float64(e.due.Len()))
+			e.mu.Unlock()
+			return
+		} else {
+			result.Err = err
+		}
+	}
+	j.tries++
+	pause := min(retryMin<<min(j.tries-1, 10), retryMax)
+	j.at = e.now().Add(pause)
+	why := "no answer"
+	if result.Err != nil {
+		why = result.Err.Error()
+	}
+	log.WarnContext(ctx, "reversal not answered, will be tried again", "pause", pause, "reason", why)
+	if err := j.entry.Tried(ctx, j.at, why); err != nil {
+		log.ErrorContext(ctx, "reversal: cannot record a try", "error", err)
+	}
+	e.mu.Lock()
+	heap.Push(&e.due, j)
+	e.owed.Set(float64(e.due.Len()))
+	e.mu.Unlock()
+}
+
+func (e *Engine) send(ctx context.Context, j *job) host.Result {
+	fail := func(err error) host.Result { return host.Result{Outcome: txn.NotSent, Err: err} }
+	rec := j.entry.Original()
+	h, ok := e.hosts(rec.Host)
+	if !ok {
+		return fail(fmt.Errorf("host %q is not configured; add it again until its reversals are done", rec.Host))
+	}
+	id := j.entry.ID()
+	clear, err := e.seal.Open(j.entry.Sealed(), id[:])
+	if err != nil {
+		return fail(err)
+	}
+	var m Material
+	if err := json.Unmarshal(clear, &m); err != nil {
+		return fail(errors.New("sealed reversal material cannot be read"))
+	}
+	pan, err := secret.ParsePAN(m.PAN)
+	if err != nil {
+		return fail(err)
+	}
+	cause, _, _ := j.entry.Owes()
+	ctx, cancel := context.WithTimeout(ctx, tryTimeout)
+	defer cancel()
+	return h.Reverse(ctx, host.Reversal{
+		Trace: rec.HostTrace, RRN: rec.RRN, SentAt: j.entry.Began(), Terminal: rec.Key.Terminal, Merchant: rec.Key.Merchant, PAN: pan,
+		Expiry: m.Expiry, ProcCode: rec.ProcCode, Amount: rec.Amount, Currency: rec.Currency, EntryMode: m.EntryMode, Condition: m.Condition,
+		Cause: cause, Try: j.tries + 1,
+	})
+}
+
+// job is one reversal in the queue.
+type job struct {
+	entry *journal.Entry
+	at    time.Time
+	tries int
+}
+
+// queue is a heap by the time of the next try.
+type queue []*job
+
+func (q queue) Len() int           { return len(q) }
+func (q queue) Less(a, b int) bool { return q[a].at.Before(q[b].at) }
+func (q queue) Swap(a, b int)      { q[a], q[b] = q[b], q[a] }
+
+// Push implements heap.Interface.
+func (q *queue) Push(x any) { *q = append(*q, x.(*job)) }
+
+// Pop implements heap.Interface.
+func (q *queue) Pop() any {
+	old := *q
+	last := old[len(old)-1]
+	old[len(old)-1] = nil
+	*q = old[:len(old)-1]
+	return last
+}
