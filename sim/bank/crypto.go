@@ -12,8 +12,8 @@ const (
 	desBlock  = 8  // One DES block.
 	doubleKey = 16 // A double length DES key: left half, right half.
 
-	minPINDigits = 4  // ISO 9564-1 §9.2.
-	maxPINDigits = 12 // ISO 9564-1 §9.2.
+	minPINDigits = 4  // ISO 9564-1: a PIN has 4 to 12 digits.
+	maxPINDigits = 12 // The same.
 )
 
 // errPINBlock says that a decrypted block is not an ISO 9564-1 format 0 block of the card: another key, another PAN or

@@ -12,22 +12,25 @@ type FaultKind string
 
 // The bad manners of the bank.
 const (
-	Late          FaultKind = "late"           // The answer comes after DelayMS; others overtake it.
-	NoAnswer      FaultKind = "no_answer"      // The message is worked on, money moves, no answer comes.
-	LoseRequest   FaultKind = "lose_request"   // The message is lost on its way: no work, no answer.
-	DoubleAnswer  FaultKind = "double_answer"  // The same answer twice.
-	WrongMAC      FaultKind = "wrong_mac"      // Field 128 of the answer is wrong.
-	WrongTrace    FaultKind = "wrong_trace"    // The answer echoes field 11 plus one, rightly MACed.
-	WrongAmount   FaultKind = "wrong_amount"   // The answer echoes field 4 plus one, rightly MACed.
-	CutFrame      FaultKind = "cut_frame"      // Half of the answer, then the connection is closed.
-	CloseInstead  FaultKind = "close"          // The connection is closed instead of an answer; money has moved.
-	ForceCode     FaultKind = "force_code"     // ResponseCode instead of work; no money moves.
-	Hold          FaultKind = "hold"           // The answer waits for Release; money has moved.
-	Refuse        FaultKind = "refuse"         // The listener is closed, living connections go on.
-	Down          FaultKind = "down"           // The listener and all connections are closed.
-	maxFaults               = 64               // More rules than any test needs; bounds what a caller can make the bank keep.
-	maxFaultDelay           = 10 * time.Minute // Far beyond every time-out of the chain; bounds timers.
-	maxWaiting              = 65_536           // Late and held answers together; more are dropped like a lost answer.
+	Late         FaultKind = "late"          // The answer comes after DelayMS; others overtake it.
+	NoAnswer     FaultKind = "no_answer"     // The message is worked on, money moves, no answer comes.
+	LoseRequest  FaultKind = "lose_request"  // The message is lost on its way: no work, no answer.
+	DoubleAnswer FaultKind = "double_answer" // The same answer twice.
+	WrongMAC     FaultKind = "wrong_mac"     // Field 128 of the answer is wrong.
+	WrongTrace   FaultKind = "wrong_trace"   // The answer echoes field 11 plus one, rightly MACed.
+	WrongAmount  FaultKind = "wrong_amount"  // The answer echoes field 4 plus one, rightly MACed.
+	CutFrame     FaultKind = "cut_frame"     // Half of the answer, then the connection is closed.
+	CloseInstead FaultKind = "close"         // The connection is closed instead of an answer; money has moved.
+	ForceCode    FaultKind = "force_code"    // ResponseCode instead of work; no money moves.
+	Hold         FaultKind = "hold"          // The answer waits for Release; money has moved.
+	Refuse       FaultKind = "refuse"        // The listener is closed, living connections go on.
+	Down         FaultKind = "down"          // The listener and all connections are closed.
+)
+
+const (
+	maxFaults     = 64               // More rules than any test needs; bounds what a caller can make the bank keep.
+	maxFaultDelay = 10 * time.Minute // Far beyond every time-out of the chain; bounds timers.
+	maxWaiting    = 65_536           // Late and held answers together; more are dropped like a lost answer.
 )
 
 // Fault is one rule: what goes wrong, with which messages, how often.

@@ -257,7 +257,8 @@ func (s *session) pack(m *message, echo []int, res result, bad *misdeeds, now ti
 
 func refusal(code, note string) result { return result{outcome: outcome{code: code}, note: note} }
 
-// isRequest: the third digit of an MTI is even in requests and advices, odd in answers (ISO 8583:1987 §4.1).
+// isRequest: the third digit of an MTI is even in requests and advices, odd in answers, since an answer's
+// MTI is the request's plus ten (dialect §5).
 func isRequest(mti string) bool { return mti != "" && (mti[2]-'0')%2 == 0 }
 
 // answerMTI is the request's plus ten; a repeat (last digit 1) is answered like the first.
