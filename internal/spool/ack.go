@@ -117,8 +117,8 @@ func (s *Spool) Ack(pos Pos) error {
 func (s *Spool) trim() {
 	s.mu.Lock()
 	n := 0
-	for n < len(s.segs)-1 && s.segs[n].last <= s.acked && s.segs[n].clean() && s.segs[n+1].linked {
-		n++ // The next one is linked: a power cut never leaves a directory without a readable segment.
+	for n < len(s.segs)-1 && s.segs[n].last <= s.acked && s.segs[n+1].linked {
+		n++ // The next one is linked: this one was then fsynced before, and a power cut never leaves no readable segment.
 	}
 	if n == 0 || s.err != nil {
 		s.mu.Unlock()

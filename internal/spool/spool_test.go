@@ -220,6 +220,29 @@ func TestNextWaitsAndStops(t *testing.T) {
 	wantErr(t, s.Admit(), spool.ErrClosed)
 }
 
+// A segment larger than what Next reads at a time.
+func TestNextReadsInChunks(t *testing.T) {
+	t.Parallel()
+	c := config(spooltest.New(1))
+	c.SegmentBytes = 1 << 20
+	s, _ := open(t, c)
+	const n = 900
+	for range n {
+		appendRecord(t, s, make([]byte, 1000))
+	}
+	for after := spool.Pos(0); after < n; {
+		recs := next(t, s, after, n)
+		if recs[0].Pos != after+1 || len(recs) > 256 {
+			t.Fatalf("after %d: %d records from %d", after, len(recs), recs[0].Pos)
+		}
+		after += spool.Pos(len(recs))
+	}
+	// Without a remembered place the record is found by reading from the start of the segment.
+	if got := next(t, s, 700, 1); got[0].Pos != 701 {
+		t.Fatalf("after 700: %d", got[0].Pos)
+	}
+}
+
 func TestRefusals(t *testing.T) {
 	t.Parallel()
 	fs := spooltest.New(1)

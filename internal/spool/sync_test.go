@@ -181,6 +181,25 @@ func TestAckSyncErrorIsFinal(t *testing.T) {
 	}
 }
 
+// An acknowledgement that only the page cache holds must be written anew before segments are removed because of it.
+func TestAckMarkedClean(t *testing.T) {
+	t.Parallel()
+	fs := filled(t, 230)
+	s, _ := open(t, config(fs))
+	fs.FailSync(1, spooltest.MarkClean)
+	wantErr(t, s.Ack(200), spool.ErrFailed)
+	_ = s.Close() // Failed before.
+	s, rec := open(t, config(fs))
+	if rec.Acked != 200 || !rec.SyncFailed {
+		t.Fatalf("recovered %+v", rec)
+	}
+	after := fs.Crash(spooltest.Drop)
+	must(t, s.Close())
+	if _, rec := open(t, config(after)); rec.Acked != 200 || rec.Records != 30 {
+		t.Errorf("after a power cut: %+v", rec)
+	}
+}
+
 // failingTruncate is a file layer on which a partial write cannot be cut back.
 type failingTruncate struct{ *spooltest.FaultFS }
 
