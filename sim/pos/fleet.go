@@ -189,12 +189,12 @@ func (f *Fleet) member(terminal string) (*member, error) {
 
 // Commands of a terminal.
 const (
-	CommandSignOn   = "signon"
-	CommandSignOff  = "signoff"
-	CommandEcho     = "echo"
-	CommandPurchase = "purchase"
-	CommandBalance  = "balance"
-	CommandReversal = "reversal"
+	commandSignOn   = "signon"
+	commandSignOff  = "signoff"
+	commandEcho     = "echo"
+	commandPurchase = "purchase"
+	commandBalance  = "balance"
+	commandReversal = "reversal"
 )
 
 // errNoCommand says that a command does not exist.
@@ -209,17 +209,17 @@ func (f *Fleet) Do(ctx context.Context, terminal, command string, sale Sale) (Re
 	}
 	var r Result
 	switch t := m.terminal; command {
-	case CommandSignOn:
+	case commandSignOn:
 		r = t.SignOn(ctx)
-	case CommandSignOff:
+	case commandSignOff:
 		r = t.SignOff(ctx)
-	case CommandEcho:
+	case commandEcho:
 		r = t.Echo(ctx)
-	case CommandPurchase:
+	case commandPurchase:
 		r = t.Purchase(ctx, sale)
-	case CommandBalance:
+	case commandBalance:
 		r = t.Balance(ctx, sale)
-	case CommandReversal:
+	case commandReversal:
 		r = t.Reversal(ctx)
 	default:
 		return Result{}, fmt.Errorf("%w: %q", errNoCommand, command)
@@ -241,7 +241,7 @@ func (f *Fleet) note(m *member, r Result) {
 	}
 	m.state.SignedOn, m.state.Batch = r.SignedOn, r.Batch
 	// Busy results carry no trace; a reversal repeats an old one.
-	if r.Trace != "" && r.Command != CommandReversal {
+	if r.Trace != "" && r.Command != commandReversal {
 		m.state.Trace = atoi(r.Trace)
 	}
 	f.logger.Debug("terminal command", "terminal", r.Terminal, "command", r.Command, "outcome", string(r.Outcome), "code", r.Code, "trace", r.Trace)

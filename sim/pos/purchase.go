@@ -38,12 +38,12 @@ func (t *Terminal) purchase(ctx context.Context, r *Result, sale Sale) {
 	}
 	// Step 2: build and MAC the request.
 	card := account{PAN: sale.PAN, Expiry: testExpiry, Track2: sale.Track2}
-	original := &Original{AmountFen: sale.AmountFen, Batch: t.state.Batch, EntryMode: sale.entryMode(), Field60: t.field60("22"), Cause: causeNoAnswer}
-	if original.Sealed, err = sealAccount(card); err != nil {
+	noted := &original{AmountFen: sale.AmountFen, Batch: t.state.Batch, EntryMode: sale.entryMode(), Field60: t.field60("22"), Cause: causeNoAnswer}
+	if noted.Sealed, err = sealAccount(card); err != nil {
 		r.fail(err)
 		return
 	}
-	request, err := t.build("0200", "000000", original.Field60, original.EntryMode, sale.AmountFen, card, sale.PIN)
+	request, err := t.build("0200", "000000", noted.Field60, noted.EntryMode, sale.AmountFen, card, sale.PIN)
 	if err != nil {
 		r.fail(err)
 		return
@@ -52,8 +52,8 @@ func (t *Terminal) purchase(ctx context.Context, r *Result, sale Sale) {
 	if !t.prepare(r, request) {
 		return
 	}
-	original.Trace = r.Trace
-	t.state.Pending = original
+	noted.Trace = r.Trace
+	t.state.Pending = noted
 	if err := t.save(); err != nil {
 		t.state.Pending = nil
 		r.fail(err)
@@ -68,7 +68,7 @@ func (t *Terminal) purchase(ctx context.Context, r *Result, sale Sale) {
 	t.state.Pending = nil
 	r.answered(answer)
 	if r.Outcome == OutcomeApproved {
-		t.state.Last = original
+		t.state.Last = noted
 	}
 	t.obey(r, answer)
 }

@@ -74,20 +74,20 @@ func settled(code string) bool {
 // reverse sends the 0400 once: fields of the original with its trace (facts/unionpay.md §3), cause in F39, no PIN block. The
 // track is enciphered again, because the keys may have changed since.
 func (t *Terminal) reverse(ctx context.Context, r *Result) (packet, error) {
-	original := t.state.Pending
-	card, err := openAccount(original.Sealed)
+	pending := t.state.Pending
+	card, err := openAccount(pending.Sealed)
 	if err != nil {
 		return packet{}, err
 	}
-	request, err := t.build("0400", "000000", original.Field60, original.EntryMode, original.AmountFen, card, "")
+	request, err := t.build("0400", "000000", pending.Field60, pending.EntryMode, pending.AmountFen, card, "")
 	if err != nil {
 		return packet{}, err
 	}
-	request.fields[11], request.fields[39] = original.Trace, original.Cause
+	request.fields[11], request.fields[39] = pending.Trace, pending.Cause
 	if err := t.sign(request); err != nil {
 		return packet{}, err
 	}
-	original.Tries++
+	pending.Tries++
 	if err := t.save(); err != nil {
 		return packet{}, err
 	}

@@ -23,24 +23,24 @@ type State struct {
 	Scheme   string `json:"scheme,omitempty"` // 60.3 of the sign-on that gave the keys in use
 
 	// Pending is the purchase that must be reversed before the next transaction.
-	Pending *Original `json:"pending,omitempty"`
+	Pending *original `json:"pending,omitempty"`
 	// Last is the last approved purchase: what an operator's reversal is about.
-	Last *Original `json:"last,omitempty"`
+	Last *original `json:"last,omitempty"`
 }
 
 // clone copies what later transactions change in place.
 func (s State) clone() State {
-	for _, original := range []**Original{&s.Pending, &s.Last} {
-		if *original != nil {
-			c := **original
-			*original = &c
+	for _, kept := range []**original{&s.Pending, &s.Last} {
+		if *kept != nil {
+			c := **kept
+			*kept = &c
 		}
 	}
 	return s
 }
 
-// Original is what a reversal repeats of its purchase.
-type Original struct {
+// original is what a reversal repeats of its purchase.
+type original struct {
 	Trace     string `json:"trace"`
 	Batch     string `json:"batch"`
 	AmountFen int64  `json:"amount_fen"`

@@ -107,11 +107,11 @@ func (t *Traffic) drive(ctx context.Context, idle chan string) {
 
 // one runs the next command of a terminal.
 func (t *Traffic) one(ctx context.Context, id string) {
-	command := CommandSignOn
+	command := commandSignOn
 	if m, err := t.Fleet.member(id); err == nil {
 		m.mu.Lock()
 		if m.state.SignedOn {
-			command = CommandPurchase
+			command = commandPurchase
 		}
 		m.mu.Unlock()
 	}
@@ -119,8 +119,8 @@ func (t *Traffic) one(ctx context.Context, id string) {
 	sale := t.Sales[rand.IntN(len(t.Sales))]
 	sale.AmountFen = 1 + rand.Int64N(2000) //nolint:gosec // as above
 	// Every fifth asks for the balance, as a mix that shows both.
-	if command == CommandPurchase && rand.IntN(5) == 0 { //nolint:gosec // as above
-		command = CommandBalance
+	if command == commandPurchase && rand.IntN(5) == 0 { //nolint:gosec // as above
+		command = commandBalance
 	}
 	r, err := t.Fleet.Do(ctx, id, command, sale)
 	switch {
@@ -130,7 +130,7 @@ func (t *Traffic) one(ctx context.Context, id string) {
 		t.count.declined.Add(1)
 	case r.Outcome == OutcomeInDoubt:
 		t.count.inDoubt.Add(1)
-	case command == CommandSignOn:
+	case command == commandSignOn:
 		t.count.signOns.Add(1)
 	default:
 		t.count.approved.Add(1)

@@ -8,9 +8,9 @@ import (
 func balance(opts *options) *cobra.Command {
 	var sale pos.Sale
 	cmd := &cobra.Command{
-		Use: pos.CommandBalance, Short: "Ask for the balance of an account", Args: cobra.NoArgs,
+		Use: "balance", Short: "Ask for the balance of an account", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return opts.run(cmd.Context(), cmd.OutOrStdout(), pos.CommandBalance, &sale)
+			return opts.run(cmd.Context(), cmd.OutOrStdout(), "balance", &sale)
 		},
 	}
 	cardFlags(cmd, &sale)

@@ -78,7 +78,7 @@ func (o *options) call(ctx context.Context, command string, sale *pos.Sale) (pos
 		return pos.Result{}, fmt.Errorf("read the answer of the simulators: %w", err)
 	}
 	if response.StatusCode != http.StatusOK {
-		return pos.Result{}, refusal(response.StatusCode, raw)
+		return pos.Result{}, refusal(o.control, response.StatusCode, raw)
 	}
 	var result pos.Result
 	if err := json.Unmarshal(raw, &result); err != nil {
@@ -88,7 +88,7 @@ func (o *options) call(ctx context.Context, command string, sale *pos.Sale) (pos
 }
 
 // refusal is what the control API says when it does not run a command.
-func refusal(code int, raw []byte) error {
+func refusal(control string, code int, raw []byte) error {
 	var body struct {
 		Error string `json:"error"`
 	}
@@ -96,7 +96,7 @@ func refusal(code int, raw []byte) error {
 		return fmt.Errorf("the control API answers %d; is another program on this port?", code)
 	}
 	if code == http.StatusNotFound {
-		return fmt.Errorf("%s; `curl %s/v1/terminals` lists the terminals", body.Error, defaultControl)
+		return fmt.Errorf("%s; `curl %s/v1/terminals` lists the terminals", body.Error, control)
 	}
 	return errors.New(body.Error)
 }

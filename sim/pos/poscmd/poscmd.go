@@ -61,12 +61,12 @@ func New() *cobra.Command {
 	flags.StringVar(&opts.terminal, "terminal", defaultTerminal, "terminal number, 8 characters")
 	flags.StringVar(&opts.output, "output", "table", "how to print the result: table or json")
 	root.AddCommand(
-		plain(opts, pos.CommandSignOn, "Sign on: fetch work keys and write them into the card"),
-		plain(opts, pos.CommandSignOff, "Sign off"),
-		plain(opts, pos.CommandEcho, "Ask whether the host is there"),
+		plain(opts, "signon", "Sign on: fetch work keys and write them into the card"),
+		plain(opts, "signoff", "Sign off"),
+		plain(opts, "echo", "Ask whether the host is there"),
 		purchase(opts),
 		balance(opts),
-		plain(opts, pos.CommandReversal, "Send the pending reversal, or reverse the last approved purchase"),
+		plain(opts, "reversal", "Send the pending reversal, or reverse the last approved purchase"),
 	)
 	return root
 }

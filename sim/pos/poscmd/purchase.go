@@ -9,7 +9,7 @@ func purchase(opts *options) *cobra.Command {
 	var sale pos.Sale
 	var amount string
 	cmd := &cobra.Command{
-		Use: pos.CommandPurchase, Short: "Pay with a card", Args: cobra.NoArgs,
+		Use: "purchase", Short: "Pay with a card", Args: cobra.NoArgs,
 		Example: "  pos purchase --amount 12.34\n  pos purchase --pan 6222020000000000034 --pin '' --entry keyed",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			fen, err := parseAmount(amount)
@@ -17,7 +17,7 @@ func purchase(opts *options) *cobra.Command {
 				return err
 			}
 			sale.AmountFen = fen
-			return opts.run(cmd.Context(), cmd.OutOrStdout(), pos.CommandPurchase, &sale)
+			return opts.run(cmd.Context(), cmd.OutOrStdout(), "purchase", &sale)
 		},
 	}
 	cardFlags(cmd, &sale)
