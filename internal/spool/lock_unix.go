@@ -36,8 +36,17 @@ func (osFS) Lock(name string) (io.Closer, error) {
 	if err == nil {
 		// The pid is only for people; a disk too full to hold it must not keep the spool from opening.
 		_, _ = f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
-		return f, nil
+		return flock{f}, nil
 	}
 	_ = f.Close() // The error that matters is already known.
 	return nil, fmt.Errorf("lock %s: %w", name, err)
+}
+
+// flock is a held lock.
+type flock struct{ file *os.File }
+
+// Close unlocks by name: a process that was forked at this moment holds the descriptor until it execs, and closing ours
+// alone would leave the directory locked for so long.
+func (l flock) Close() error {
+	return errors.Join(syscall.Flock(int(l.file.Fd()), syscall.LOCK_UN), l.file.Close()) //nolint:gosec // A descriptor fits an int.
 }
