@@ -78,7 +78,7 @@ func fetchPackage(ctx context.Context, log *slog.Logger, id identity, major stri
 	if err := linkPrograms(unpacked); err != nil {
 		return err
 	}
-	target := filepath.Join(root, runtime.GOOS+"-"+arch+"-"+version)
+	target := filepath.Join(root, version+"-"+runtime.GOOS+"-"+arch)
 	if err := os.Rename(unpacked, target); err != nil {
 		if _, statErr := os.Stat(filepath.Join(target, "native", "bin", "postgres")); statErr == nil {
 			return nil // another process fetched it meanwhile

@@ -117,7 +117,7 @@ func candidates(id identity) []string {
 		if err != nil {
 			continue // the patterns are constants and a cache directory: only the latter can be malformed
 		}
-		slices.SortFunc(found, func(a, b string) int { return numberIn(b) - numberIn(a) }) // newest first
+		slices.SortFunc(found, func(a, b string) int { return numberIn(b, pattern) - numberIn(a, pattern) }) // newest first
 		for _, dir := range found {
 			add(dir)
 		}
@@ -127,9 +127,11 @@ func candidates(id identity) []string {
 
 var firstNumber = regexp.MustCompile(`[0-9]+`)
 
-// numberIn returns the last but one path element's first number: the version in the directory names of packagers.
-func numberIn(dir string) int {
-	n, err := strconv.Atoi(firstNumber.FindString(strings.TrimPrefix(dir, filepath.Dir(filepath.Dir(dir)))))
+// numberIn returns the first number of what the star of pattern matched in dir: the version in the directory names of
+// packagers, 0 when there is none.
+func numberIn(dir, pattern string) int {
+	before, _, _ := strings.Cut(pattern, "*")
+	n, err := strconv.Atoi(firstNumber.FindString(strings.TrimPrefix(dir, before)))
 	if err != nil {
 		return 0
 	}
@@ -149,6 +151,8 @@ func inspect(ctx context.Context, id identity, dir string) (binaries, error) {
 			return binaries{}, fmt.Errorf("user %s may not run %s", id.name, program)
 		}
 	}
+	ctx, cancel := probe(ctx)
+	defer cancel()
 	out, err := id.command(ctx, filepath.Join(dir, "postgres"), "--version").CombinedOutput()
 	if err != nil {
 		return binaries{}, fmt.Errorf("postgres --version: %w: %s", err, lastLines(string(out), 1))

@@ -9,6 +9,7 @@ import (
 	"os/user"
 	"strconv"
 	"syscall"
+	"time"
 )
 
 // identity is the user that the server runs as.
@@ -82,10 +83,23 @@ func (id identity) own(path string) error {
 // canUse tells whether this user can enter and write the directory, by trying as that user: mode bits alone miss access
 // lists and read-only mounts.
 func (id identity) canUse(ctx context.Context, dir string) bool {
+	ctx, cancel := probe(ctx)
+	defer cancel()
 	return id.command(ctx, "/bin/sh", "-c", `cd "$1" && test -w .`, "sh", dir).Run() == nil
 }
 
 // canRun tells whether this user can execute the file.
 func (id identity) canRun(ctx context.Context, file string) bool {
+	ctx, cancel := probe(ctx)
+	defer cancel()
 	return id.command(ctx, "/bin/sh", "-c", `test -x "$1"`, "sh", file).Run() == nil
+}
+
+// probeTimeout bounds one short command whose success is a question; such a command ends in milliseconds.
+const probeTimeout = 10 * time.Second
+
+// probe returns the context of such a command. It outlives a cancelled caller, because a command that was cut off would look
+// like the answer no, and Start would move the data or install programs for it.
+func probe(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(ctx), probeTimeout)
 }

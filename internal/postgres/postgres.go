@@ -95,6 +95,9 @@ func Start(ctx context.Context, config Config) (_ *Server, err error) {
 
 // prepare does everything up to the first start: user, directory, lock, binaries, data.
 func (s *Server) prepare(ctx context.Context) error {
+	if ctx.Err() != nil {
+		return fmt.Errorf("postgres: start: %w", context.Cause(ctx))
+	}
 	wished, err := filepath.Abs(s.config.Dir)
 	if err != nil {
 		return fmt.Errorf("postgres: resolve directory %s: %w", s.config.Dir, err)
