@@ -194,39 +194,6 @@ func TestStraysAndPoison(t *testing.T) {
 	}
 }
 
-func TestAnswerBeforeItsRequestIsAStray(t *testing.T) {
-	t.Parallel()
-	// The request waits in the queue because the pipe takes no bytes; an answer with its key must not be taken for its own.
-	near, far := net.Pipe()
-	t.Cleanup(func() { _ = far.Close() })
-	dialled := false
-	strays := make(chan struct{}, 1)
-	c := connected(t, newClient(t, link.ClientConfig[[4]byte]{
-		OnStray: func([]byte) { strays <- struct{}{} },
-		Dial: func(context.Context) (net.Conn, error) {
-			if dialled {
-				return nil, errors.New("only once")
-			}
-			dialled = true
-			return near, nil
-		},
-	}))
-	go func() { _, _ = c.Exchange(within(t), k4(1), request(1, "blocks the writer")) }()
-	if _, err := far.Read(make([]byte, 1)); err != nil { // the writer is in the middle of the first frame
-		t.Fatal(err)
-	}
-	second := make(chan error, 1)
-	ctx, cancel := context.WithCancel(within(t))
-	go func() {
-		_, err := c.Exchange(ctx, k4(2), request(2, "queued"))
-		second <- err
-	}()
-	writeFrame(t, far, request(2, "forged"))
-	wait(t, strays, "the forged answer")
-	cancel()
-	wantOutcome(t, <-second, link.NotSent, context.Canceled)
-}
-
 func TestInFlightIsBounded(t *testing.T) {
 	t.Parallel()
 	p := newPeer(t)

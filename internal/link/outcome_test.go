@@ -165,3 +165,39 @@ func TestHangUpAsTheTimeoutFires(t *testing.T) {
 		}
 	}
 }
+
+// shortListener hands out connections that take a set number of bytes.
+type shortListener struct {
+	net.Listener
+	takes int
+}
+
+func (l shortListener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return &shortConn{Conn: c, takes: l.takes}, nil
+}
+
+func TestOutcomeOfABrokenAnswer(t *testing.T) {
+	t.Parallel()
+	for takes, want := range map[int]link.Outcome{0: link.NotSent, 1: link.Unknown, 2: link.Unknown} {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		results := make(chan error, 3)
+		s := startServer(t, link.ServerConfig{Listener: shortListener{l, takes}, MaxFrame: 8, Handler: func(ctx context.Context, c *link.Conn, _ []byte) {
+			results <- c.Write(ctx, make([]byte, 9)) // refused before the socket: the connection stays usable
+			results <- c.Write(ctx, []byte("a"))
+			results <- c.Write(ctx, []byte("b"))
+		}})
+		c := dial(t, s)
+		writeFrame(t, c, []byte("q"))
+		wantOutcome(t, <-results, link.NotSent, nil)
+		wantOutcome(t, <-results, want, nil)
+		wantOutcome(t, <-results, link.NotSent, nil)
+		_, _ = io.Copy(io.Discard, c) // whatever came before the end
+	}
+}
