@@ -15,11 +15,21 @@ import (
 	"github.com/keyward/keyward/internal/httpapi"
 )
 
+// strictStore fails as a database does when the context has ended.
+type strictStore struct{ *httpapi.MemoryStore }
+
+func (s strictStore) Finish(ctx context.Context, key string, answer httpapi.Response) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return s.MemoryStore.Finish(ctx, key, answer)
+}
+
 // counted is a handler that says how often it ran, and the middleware around it.
 func counted(h http.HandlerFunc) (http.Handler, *atomic.Int32) {
 	var runs atomic.Int32
 	log := slog.New(slog.DiscardHandler)
-	return httpapi.Recover(log)(httpapi.Idempotency(httpapi.NewMemoryStore(), func(r *http.Request) string { return r.Header.Get("X-Client") })(
+	return httpapi.Recover(log)(httpapi.Idempotency(strictStore{httpapi.NewMemoryStore()}, func(r *http.Request) string { return r.Header.Get("X-Client") })(
 		http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			runs.Add(1)
 			h(w, r)
