@@ -13,67 +13,26 @@ import (
 
 // Config is posp's configuration file (docs/configuration.md).
 type Config struct {
-	Profile  service.Profile `yaml:"profile"`
-	Instance string          `yaml:"instance"` // stable name of this posp; its spool and its reversals belong to it
-	Log      LogConfig       `yaml:"log"`
-	Database DatabaseConfig  `yaml:"database"`
+	Profile  service.Profile        `yaml:"profile"`
+	Instance string                 `yaml:"instance"` // stable name of this posp; its spool and its reversals belong to it
+	Log      service.LogConfig      `yaml:"log"`
+	Database service.DatabaseConfig `yaml:"database"`
 	// Terminals are the listeners for POS terminals.
-	Terminals []ListenerConfig `yaml:"terminals"`
+	Terminals []service.ListenerConfig `yaml:"terminals"`
 	// Operations is the HTTP listener for operators and for the issuer's requests.
-	Operations ListenerConfig `yaml:"operations"`
-	KeyService KeyServiceAddr `yaml:"key_service"`
-	HSM        HSMConfig      `yaml:"hsm"`
-	Hosts      []HostConfig   `yaml:"hosts"`
-	SealKey    KeyConfig      `yaml:"seal_key"`
-	Journal    JournalConfig  `yaml:"journal"`
-	Flow       FlowConfig     `yaml:"flow"`
-}
-
-// LogConfig sets the log.
-type LogConfig struct {
-	Level  string `yaml:"level"`  // debug, info, warn, error
-	Format string `yaml:"format"` // text, json
-}
-
-// DatabaseConfig tells how PostgreSQL is reached.
-type DatabaseConfig struct {
-	URLFile        service.SecretFile `yaml:"url_file"` // file with the connection string of the service's role
-	MaxConnections int32              `yaml:"max_connections"`
-}
-
-// ListenerConfig is one address. Without TLS it must be declared private in a production profile.
-type ListenerConfig struct {
-	Addr    string     `yaml:"addr"`
-	Private bool       `yaml:"private"` // the line is physically or otherwise protected; two people should have said so
-	TLS     *TLSConfig `yaml:"tls,omitempty"`
-}
-
-// TLSConfig names the PEM files of one side of a mutually authenticated connection.
-type TLSConfig struct {
-	Cert string             `yaml:"cert"`
-	Key  service.SecretFile `yaml:"key"`
-	CA   string             `yaml:"ca"` // the authorities whose certificates the other side may have
+	Operations service.ListenerConfig `yaml:"operations"`
+	KeyService KeyServiceAddr         `yaml:"key_service"`
+	HSM        service.HSMConfig      `yaml:"hsm"`
+	Hosts      []HostConfig           `yaml:"hosts"`
+	SealKey    KeyConfig              `yaml:"seal_key"`
+	Journal    JournalConfig          `yaml:"journal"`
+	Flow       FlowConfig             `yaml:"flow"`
 }
 
 // KeyServiceAddr tells where the key service is; posp relays card issuing to it and cannot do it itself (P1).
 type KeyServiceAddr struct {
-	URL string    `yaml:"url"`
-	TLS TLSConfig `yaml:"tls"`
-}
-
-// HSMConfig is one group of devices of one LMK domain.
-type HSMConfig struct {
-	Domain   string           `yaml:"domain"`
-	LMKCheck keys.KCV         `yaml:"lmk_check"` // 16 hex digits; empty: the first device's
-	Timeout  service.Duration `yaml:"timeout"`
-	Members  []HSMMember      `yaml:"members"`
-}
-
-// HSMMember is one device.
-type HSMMember struct {
-	Name     string `yaml:"name"`
-	Addr     string `yaml:"addr"`
-	Channels int    `yaml:"channels"`
+	URL string            `yaml:"url"`
+	TLS service.TLSConfig `yaml:"tls"`
 }
 
 // HostConfig is one downstream host.
@@ -131,11 +90,11 @@ const terminalPatience = 60 * time.Second
 func DefaultConfig() Config {
 	return Config{
 		Profile: service.Production,
-		Log:     LogConfig{Level: "info", Format: "json"},
-		Database: DatabaseConfig{
+		Log:     service.LogConfig{Level: "info", Format: "json"},
+		Database: service.DatabaseConfig{
 			MaxConnections: 10,
 		},
-		HSM:     HSMConfig{Timeout: service.Duration(3 * time.Second)},
+		HSM:     service.HSMConfig{Timeout: service.Duration(3 * time.Second)},
 		Journal: JournalConfig{Ack: journal.AckDatabase},
 		Flow: FlowConfig{
 			TotalTimeout: service.Duration(50 * time.Second), HostTimeout: service.Duration(30 * time.Second),
@@ -205,11 +164,10 @@ func (c *Config) checkProduction() error {
 		return nil
 	}
 	var errs []error
-	for i, l := range append(append([]ListenerConfig(nil), c.Terminals...), c.Operations) {
-		if l.Addr != "" && l.TLS == nil && !l.Private {
-			errs = append(errs, fmt.Errorf("listener %d (%s) is plain TCP: give it tls, or declare the line private: true", i+1, l.Addr))
-		}
+	for i, l := range c.Terminals {
+		errs = append(errs, l.CheckPlain(c.Profile, fmt.Sprintf("terminals: listener %d", i+1)))
 	}
+	errs = append(errs, c.Operations.CheckPlain(c.Profile, "operations"))
 	for _, h := range c.Hosts {
 		if !h.Private {
 			errs = append(errs, fmt.Errorf("hosts: the line to %s is plain TCP: declare it private: true", h.Name))

@@ -9,12 +9,12 @@ import (
 	"sync"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/keyward/keyward/internal/httpapi"
 	"github.com/keyward/keyward/internal/ledger"
 	"github.com/keyward/keyward/internal/link"
+	"github.com/keyward/keyward/internal/pgpool"
 	"github.com/keyward/keyward/internal/posp/device"
 	"github.com/keyward/keyward/internal/posp/host"
 	"github.com/keyward/keyward/internal/posp/journal"
@@ -90,7 +90,7 @@ func (a *App) Start(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("database.url_file: %w", err)
 	}
-	pool, err := openPool(ctx, string(url.Reveal()), cfg.Database.MaxConnections)
+	pool, err := pgpool.Open(ctx, string(url.Reveal()), cfg.Database.MaxConnections)
 	if err != nil {
 		return err
 	}
@@ -251,33 +251,6 @@ func (a *App) housekeep(ctx context.Context, store *ledger.Store) error {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
-		}
-	}
-}
-
-// openPool connects to PostgreSQL, waiting for it within the start's bound.
-func openPool(ctx context.Context, url string, maxConns int32) (*pgxpool.Pool, error) {
-	cfg, err := pgxpool.ParseConfig(url)
-	if err != nil {
-		// The parser's error repeats the connection string, password included.
-		return nil, errors.New("database: the connection string cannot be read; it must look like postgres://user:password@host:port/database")
-	}
-	if maxConns > 0 {
-		cfg.MaxConns = maxConns
-	}
-	pool, err := pgxpool.NewWithConfig(ctx, cfg)
-	if err != nil {
-		return nil, fmt.Errorf("database: %w", err)
-	}
-	for {
-		if err = pool.Ping(ctx); err == nil {
-			return pool, nil
-		}
-		select {
-		case <-time.After(250 * time.Millisecond):
-		case <-ctx.Done():
-			pool.Close()
-			return nil, fmt.Errorf("the database does not answer; check that PostgreSQL runs and database.url_file is right: %w", err)
 		}
 	}
 }

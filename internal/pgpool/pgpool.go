@@ -1,0 +1,43 @@
+// Package pgpool opens a service's connections to PostgreSQL, with errors that say what to do and never show the connection string.
+package pgpool
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// retryEvery is how often a database that does not answer is asked again: often enough that a start right after the
+// database's own loses no noticeable time.
+const retryEvery = 250 * time.Millisecond
+
+// Open connects to PostgreSQL, waiting for it until ctx ends. maxConns bounds the connections; zero leaves the driver's default. url
+// is a connection string and holds a password: errors do not repeat it.
+func Open(ctx context.Context, url string, maxConns int32) (*pgxpool.Pool, error) {
+	cfg, err := pgxpool.ParseConfig(url)
+	if err != nil {
+		// The parser's error repeats the connection string, password included.
+		return nil, errors.New("database: the connection string cannot be read; it must look like postgres://user:password@host:port/database")
+	}
+	if maxConns > 0 {
+		cfg.MaxConns = maxConns
+	}
+	pool, err := pgxpool.NewWithConfig(ctx, cfg)
+	if err != nil {
+		return nil, fmt.Errorf("database: %w", err)
+	}
+	for {
+		if err = pool.Ping(ctx); err == nil {
+			return pool, nil
+		}
+		select {
+		case <-time.After(retryEvery):
+		case <-ctx.Done():
+			pool.Close()
+			return nil, fmt.Errorf("the database does not answer; check that PostgreSQL runs and database.url_file is right: %w", err)
+		}
+	}
+}
