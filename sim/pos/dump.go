@@ -10,7 +10,7 @@ import (
 // the table is hidden until somebody decides otherwise.
 var shownFields = map[int]bool{
 	3: true, 4: true, 11: true, 12: true, 13: true, 15: true, 22: true, 23: true, 25: true, 26: true, 32: true, 37: true,
-	38: true, 39: true, 41: true, 42: true, 44: true, 49: true, 53: true, 54: true, 60: true, 61: true, 63: true,
+	38: true, 39: true, 41: true, 42: true, 44: true, 49: true, 53: true, 54: true, 60: true, 61: true,
 }
 
 // Dump is a message for people: PAN masked to its first six and last four digits; PIN block, tracks, keys and MAC hidden.
@@ -42,7 +42,8 @@ func (p packet) dump() *Dump {
 			masked := maskPAN(value)
 			raw.WriteString(head + masked + strings.Repeat("0", len(masked)%2))
 			d.Fields = append(d.Fields, fmt.Sprintf("F%-3d %s", n, masked))
-		case shownFields[n] || n == 62 && p.mti == "0800":
+		case shownFields[n] || n == 62 && p.mti == "0800" || n == 63 && len(value) == 3:
+			// F62 of a sign-on request is a serial number; F63 of 3 characters is an operator or a card organisation.
 			raw.WriteString(hexText(packed))
 			d.Fields = append(d.Fields, fmt.Sprintf("F%-3d %s", n, printable(value)))
 		default:

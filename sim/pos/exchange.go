@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"time"
 )
 
@@ -91,9 +92,23 @@ func readAnswer(r io.Reader) (received, error) {
 // errBadAnswer says that an answer came which is none of this dialect.
 var errBadAnswer = errors.New("the answer cannot be read")
 
+// probeWait is how long a kept connection is listened to before it is used again. Long enough to notice that the host has
+// hung up in the meantime, short beside any answer.
+const probeWait = 200 * time.Microsecond
+
+// dial makes sure of a connection. A kept one is used again only when it is quiet: a host that hung up while the terminal
+// was idle must not put a purchase in doubt, and a late answer must not meet the next request.
 func (t *Terminal) dial(ctx context.Context) error {
 	if t.conn != nil {
-		return nil
+		var one [1]byte
+		err := t.conn.SetReadDeadline(time.Now().Add(probeWait))
+		if err == nil {
+			_, err = t.conn.Read(one[:])
+		}
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			return nil
+		}
+		t.hangUp()
 	}
 	dialer := net.Dialer{Timeout: t.cfg.DialTimeout}
 	conn, err := dialer.DialContext(ctx, "tcp", t.cfg.POSP)

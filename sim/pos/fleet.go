@@ -126,7 +126,7 @@ func (f *Fleet) Add(terminal, merchant, psamNo string) error {
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), rebindWait)
 		defer cancel()
-		if err := old.terminal.Close(ctx); err != nil {
+		if err := old.terminal.retire(ctx); err != nil {
 			return fmt.Errorf("change the card of terminal %s: %w", terminal, err)
 		}
 	}

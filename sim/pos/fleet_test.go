@@ -225,7 +225,7 @@ func TestTraffic(t *testing.T) {
 	traffic.Stop()
 	traffic.Stop()
 	c := traffic.Counters()
-	if c.SignOns != 2 || c.Failed != 0 {
+	if c.SignOns != 2 || c.Failed != 0 || c.InDoubt != 0 {
 		t.Errorf("counters %+v", c)
 	}
 	for _, bad := range []*Traffic{{Fleet: fleet, Rate: 0, Terminals: []string{"1"}}, {Fleet: fleet, Rate: maxRate + 1, Terminals: []string{"1"}}, {Fleet: fleet, Rate: 1}, {Rate: 1, Terminals: []string{"1"}}} {

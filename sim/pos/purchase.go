@@ -8,9 +8,10 @@ import (
 
 // Causes of a reversal, F39 of the 0400 (facts/unionpay.md §3).
 const (
-	causeNoAnswer = "98"
-	causeBadMAC   = "A0"
-	causeOther    = "06"
+	causeNoAnswer   = "98"
+	causeBadMAC     = "A0"
+	causeUnfinished = "96" // approved, but the terminal could not finish
+	causeOther      = "06"
 )
 
 // Purchase pays with a card: 0200, 000000, 60.1 = 22 (facts/unionpay.md §3). When no usable answer comes the purchase is in
@@ -71,6 +72,11 @@ func (t *Terminal) purchase(ctx context.Context, r *Result, sale Sale) {
 		t.state.Last = noted
 	}
 	t.obey(r, answer)
+	// Step 6: keep the outcome. An approval that the terminal cannot keep is reversed: after a restart it would be anyway.
+	if err := t.save(); err != nil && r.Outcome == OutcomeApproved {
+		t.state.Pending, t.state.Last = noted, nil
+		t.doubt(ctx, r, causeUnfinished, err)
+	}
 }
 
 // prepare numbers and MACs a request.
@@ -136,7 +142,9 @@ func (t *Terminal) transact(ctx context.Context, request packet) (answer packet,
 		// A refusal may come without a MAC (facts/unionpay.md §4), an approval must not.
 		return packet{}, causeBadMAC, errors.New("an approval without MAC")
 	}
-	if amount, ok := answer.fields[4]; ok && amount != request.fields[4] && answer.fields[39] != "10" {
+	// Code 10 approves a part of the amount. A balance inquiry has no amount to compare.
+	asked, told := request.fields[4], answer.fields[4]
+	if asked != "" && told != "" && told != asked && answer.fields[39] != "10" {
 		return packet{}, causeOther, errors.New("the answer has another amount")
 	}
 	return answer, "", nil

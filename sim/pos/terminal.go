@@ -66,6 +66,8 @@ type Terminal struct {
 	slot   chan struct{} // holds one token; whoever has it works
 	state  State
 	conn   net.Conn
+	// retired is set when the fleet has put another terminal of this number in its place.
+	retired bool
 }
 
 // New makes a terminal and loads its state when there is a state file.
@@ -139,6 +141,10 @@ func (t *Terminal) run(ctx context.Context, command string, work func(context.Co
 		return r
 	}
 	defer func() { t.slot <- struct{}{} }()
+	if t.retired {
+		r.Error = "the card of this terminal has just been changed: try again"
+		return r
+	}
 	work(ctx, &r)
 	if err := t.save(); err != nil {
 		r.fail(err)
@@ -158,6 +164,17 @@ func (t *Terminal) Close(ctx context.Context) error {
 	}
 	defer func() { t.slot <- struct{}{} }()
 	t.hangUp()
+	return nil
+}
+
+// retire hangs up for good: two terminals of one number must not write one state file.
+func (t *Terminal) retire(ctx context.Context) error {
+	if err := t.acquire(ctx); err != nil {
+		return err
+	}
+	defer func() { t.slot <- struct{}{} }()
+	t.hangUp()
+	t.retired = true
 	return nil
 }
 

@@ -10,6 +10,10 @@ import (
 	"time"
 )
 
+// stopGrace is how long Stop lets commands finish before it cuts them short, which leaves purchases in doubt. It covers
+// the answer of a healthy host and not the time-out of a dead one.
+const stopGrace = 3 * time.Second
+
 // maxRate bounds the generator: it is for a lively demonstration, the benchmark has its own.
 const maxRate = 1000
 
@@ -32,18 +36,19 @@ type Traffic struct {
 	Terminals []string // numbers
 	Sales     []Sale   // cards to pay with; empty means the accounts of design.md §6
 
-	mu     sync.Mutex
-	cancel context.CancelFunc
-	wg     sync.WaitGroup
-	count  struct{ signOns, approved, declined, inDoubt, failed, skipped atomic.Uint64 }
+	mu    sync.Mutex
+	halt  context.CancelFunc // no new commands
+	cut   context.CancelFunc // end the running ones
+	wg    sync.WaitGroup
+	count struct{ signOns, approved, declined, inDoubt, failed, skipped atomic.Uint64 }
 }
 
-// Start begins. The generator ends with ctx or Stop.
+// Start begins. No new command begins after ctx ends; Stop ends everything.
 func (t *Traffic) Start(ctx context.Context) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	switch {
-	case t.cancel != nil:
+	case t.halt != nil:
 		return errors.New("the traffic generator runs already")
 	case t.Fleet == nil || len(t.Terminals) == 0:
 		return errors.New("the traffic generator needs a fleet and at least one terminal")
@@ -53,26 +58,33 @@ func (t *Traffic) Start(ctx context.Context) error {
 	if len(t.Sales) == 0 {
 		t.Sales = []Sale{{PAN: "6222020000000000018", PIN: "123456"}, {PAN: "6222020000000000026", PIN: "654321"}, {PAN: "6222020000000000034"}}
 	}
-	ctx, t.cancel = context.WithCancel(ctx)
+	work, cut := context.WithCancel(context.WithoutCancel(ctx))
+	ctx, t.halt = context.WithCancel(ctx)
+	t.cut = cut
 	// The channel holds every terminal that is free, so at most one command per terminal runs.
 	idle := make(chan string, len(t.Terminals))
 	for _, id := range t.Terminals {
 		idle <- id
 	}
-	t.wg.Go(func() { t.drive(ctx, idle) })
+	t.wg.Go(func() { t.drive(ctx, work, idle) })
 	return nil
 }
 
-// Stop ends the generator and waits for what runs; what waits for an answer then is left in doubt, with its reversal noted.
+// Stop ends the generator and waits for what runs; what still waits for an answer after a grace of 3 s is cut short, and a
+// purchase among it left in doubt with its reversal noted.
 func (t *Traffic) Stop() {
 	t.mu.Lock()
-	cancel := t.cancel
-	t.cancel = nil
+	halt, cut := t.halt, t.cut
+	t.halt, t.cut = nil, nil
 	t.mu.Unlock()
-	if cancel != nil {
-		cancel()
-		t.wg.Wait()
+	if halt == nil {
+		return
 	}
+	halt()
+	grace := time.AfterFunc(stopGrace, cut)
+	t.wg.Wait()
+	grace.Stop()
+	cut()
 }
 
 // Counters is a snapshot.
@@ -84,7 +96,8 @@ func (t *Traffic) Counters() Counters {
 	}
 }
 
-func (t *Traffic) drive(ctx context.Context, idle chan string) {
+// drive starts a command at every tick while ctx lasts; the commands themselves run under work.
+func (t *Traffic) drive(ctx, work context.Context, idle chan string) {
 	ticker := time.NewTicker(time.Duration(float64(time.Second) / t.Rate))
 	defer ticker.Stop()
 	for {
@@ -96,7 +109,7 @@ func (t *Traffic) drive(ctx context.Context, idle chan string) {
 		select {
 		case id := <-idle:
 			t.wg.Go(func() {
-				t.one(ctx, id)
+				t.one(work, id)
 				idle <- id
 			})
 		default:

@@ -50,14 +50,14 @@ func (c *Card) pinBlock(cmd command) ([]byte, status) {
 	if cmd.p1 == pinWide {
 		size = 16
 	}
-	clear, err := clearPINBlock(string(pin), string(pan), size)
+	plain, err := clearPINBlock(string(pin), string(pan), size)
 	if err != nil {
 		return nil, swInternal
 	}
-	if len(clear) < key.Alg.blockSize() {
-		clear = append(clear, make([]byte, key.Alg.blockSize()-len(clear))...)
+	if len(plain) < key.Alg.blockSize() {
+		plain = append(plain, make([]byte, key.Alg.blockSize()-len(plain))...)
 	}
-	out, err := encipher(key.Alg, key.Value, clear)
+	out, err := encipher(key.Alg, key.Value, plain)
 	if err != nil {
 		return nil, swInternal
 	}
