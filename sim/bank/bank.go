@@ -28,8 +28,7 @@ type Config struct {
 	ZAK []byte
 	// Accounts are the cards the bank knows. Nil means DefaultAccounts.
 	Accounts []Account
-	// IssuerCode, 1 to 11 printable characters, adds field 44 to answers of financial messages. The dialect page does not
-	// list that field, so leave it empty unless the peer asks for it.
+	// IssuerCode, 1 to 11 printable characters, adds field 44 to answers of financial messages.
 	IssuerCode string
 	// StateFile keeps the book across restarts. Empty: in memory only.
 	StateFile string
