@@ -143,13 +143,3 @@ func (q *request) putUnder(kek *key, letter byte, k *key) errorCode {
 	}
 	return code
 }
-
-// firstBad returns the first code that is not codeOK.
-func firstBad(codes ...errorCode) errorCode {
-	for _, c := range codes {
-		if c != codeOK {
-			return c
-		}
-	}
-	return codeOK
-}

@@ -116,7 +116,7 @@ func New(cfg Config) (*Device, error) {
 
 // conditionOf builds the view that connections use.
 func (d *Device) conditionOf(f Faults) *condition {
-	c := &condition{Faults: f, lmk: d.base}
+	c := &condition{Faults: f.clone(), lmk: d.base}
 	if f.LMKSeed != "" {
 		c.lmk = newLMK(f.LMKSeed)
 	}
@@ -200,7 +200,7 @@ func (d *Device) SetFaults(f Faults) error {
 }
 
 // Faults returns what is set now.
-func (d *Device) Faults() Faults { return d.now.Load().Faults }
+func (d *Device) Faults() Faults { return d.now.Load().Faults.clone() }
 
 // History returns at most limit entries, the newest first.
 func (d *Device) History(limit int) []Entry { return d.history.newest(limit) }

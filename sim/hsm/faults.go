@@ -2,6 +2,7 @@ package hsm
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"sync/atomic"
@@ -32,6 +33,12 @@ const (
 	// shuffleSpan is how long a shuffled answer may wait: long enough to be overtaken on a busy machine, short enough for tests.
 	shuffleSpan = 4 * time.Millisecond
 )
+
+// clone copies what is shared by reference, so that nobody changes the faults of a running device by accident.
+func (f Faults) clone() Faults {
+	f.ErrorCodes, f.Hold = maps.Clone(f.ErrorCodes), slices.Clone(f.Hold)
+	return f
+}
 
 // check refuses settings that make no sense, so that a typing mistake does not look like a healthy device.
 func (f Faults) check() error {

@@ -8,7 +8,6 @@ import (
 	"io"
 	"net"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 )
@@ -20,6 +19,17 @@ func setFaults(t *testing.T, d *Device, f Faults) {
 	t.Helper()
 	if err := d.SetFaults(f); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// eventually polls a condition for which the device has no signal, because it follows an answer or takes its place.
+func eventually(t *testing.T, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(testWait); !ok(); {
+		if time.Now().After(end) {
+			t.Fatal("the condition did not come true in time")
+		}
+		time.Sleep(time.Millisecond) // Polls a counter, see above.
 	}
 }
 
@@ -178,9 +188,7 @@ func TestBlackHole(t *testing.T) {
 	c := dial(t, d, "all")
 	setFaults(t, d, Faults{BlackHole: true})
 	c.send("LOST", "NC")
-	for d.Counters().Dropped == 0 {
-		time.Sleep(time.Millisecond) // The device has no signal for "read and ignored"; the counter is polled.
-	}
+	eventually(t, func() bool { return d.Counters().Dropped == 1 })
 	setFaults(t, d, Faults{})
 	c.must("NC") // The next answer on the connection is that of the next command.
 }
@@ -305,11 +313,9 @@ func TestHistory(t *testing.T) {
 	for _, body := range []string{"NC", "NO01", echo(secret), "CA" + secret, "ZZ" + secret} {
 		c.ask(body)
 	}
-	c.must("NC") // The entry of a command is written after its answer, so this one orders the others before it.
+	c.must("NC")
 	var list []Entry
-	for list = d.History(10); len(list) < 3 || list[0].Command != "NC"; list = d.History(10) {
-		time.Sleep(time.Millisecond) // The last entry is written just after its answer; there is no signal for it.
-	}
+	eventually(t, func() bool { list = d.History(10); return len(list) == 3 && list[0].Command == "NC" })
 	if len(list) != 3 || list[1].Command != "??" || list[1].ErrorCode != "68" || list[2].Command != "CA" || list[2].ErrorCode != "15" || list[2].Port != "all" ||
 		list[2].RequestBytes != 22 || list[2].AnswerBytes != 8 || list[2].Connection != 1 {
 		t.Errorf("history: %+v", list)
@@ -347,90 +353,4 @@ func TestBadFrames(t *testing.T) {
 	c.wantCode("B2"+strings.Repeat("x", maxMessage), "15")
 	c.wantCode("B2"+strings.Repeat("x", 0xFFFF-6), "15")
 	same(t, "longest echo", c.must("B27FF6" + strings.Repeat("e", 0x7FF6))[:2], "ee")
-}
-
-// TestConcurrent has many connections with many commands in flight while the faults change.
-func TestConcurrent(t *testing.T) {
-	t.Parallel()
-	d := startDevice(t, Config{})
-	const clear = "0123456789ABCDEFFEDCBA9876543210"
-	tpk, zpk := sealed(t, d, typeTPK, "U", clear), sealed(t, d, typeZPK, "U", "FEDCBA98765432100123456789ABCDEF")
-	sm := sealed(t, d, typeTAK, "R", clear)
-	block, _ := sealPIN(newKey(algDES, unhex(t, clear)), "01", []byte("1234"), account{twelve: []byte("550000025321")})
-	bodies := []string{
-		"CA" + tpk + zpk + "12" + upperHex(block) + "0101550000025321", "M600111003" + sm + "0005hello", "HC" + sealed(t, d, typeTMK, "U", clear) + ";XU0", echo("x"),
-	}
-	want := make([]string, len(bodies))
-	for i, body := range bodies {
-		want[i] = dial(t, d, "all").must(body)
-	}
-	var clients sync.WaitGroup
-	for range 8 {
-		c := dial(t, d, "all")
-		clients.Go(func() {
-			const n = 100
-			go func() { // Ends when all is written, which the reads below wait for.
-				for i := range n {
-					c.conn.Write(frame(fmt.Sprintf("%04d", i), bodies[i%len(bodies)]))
-				}
-			}()
-			seen := map[string]bool{}
-			for range n {
-				h, b, err := c.receive()
-				var i int
-				if _, serr := fmt.Sscanf(h, "%04d", &i); err != nil || serr != nil || seen[h] {
-					t.Errorf("answer %q %q: %v", h, b, err)
-					return
-				}
-				seen[h] = true
-				if i%len(bodies) != 2 && b[4:] != want[i%len(bodies)] { // HC makes a new key each time.
-					t.Errorf("command %d: another answer than alone", i%len(bodies))
-				}
-			}
-		})
-	}
-	for i := range 20 {
-		setFaults(t, d, Faults{Shuffle: i%2 == 0, LatencyMS: i % 3})
-		d.History(10)
-		d.Counters()
-	}
-	clients.Wait()
-}
-
-func TestLife(t *testing.T) {
-	t.Parallel()
-	ctx, cancel := context.WithTimeout(context.Background(), testWait)
-	defer cancel()
-	ports := []Port{{Name: "a", Addr: "127.0.0.1:0"}}
-	for name, cfg := range map[string]Config{
-		"no port": {}, "no name": {Ports: []Port{{Addr: "127.0.0.1:0"}}}, "name twice": {Ports: append(ports, ports...)},
-		"bad entry": {Ports: []Port{{Name: "a", Allow: []string{"ZZ"}}}}, "bad firmware": {Ports: ports, Firmware: "1"},
-		"bad faults": {Ports: ports, Faults: Faults{DropEvery: -1}}, "history": {Ports: ports, HistorySize: maxHistory + 1},
-	} {
-		if _, err := New(cfg); err == nil {
-			t.Errorf("%s: no error", name)
-		}
-	}
-	d := startDevice(t, Config{})
-	if d.Start(ctx) == nil {
-		t.Error("started twice")
-	}
-	if d.Addr("other") != nil {
-		t.Error("an unknown port has an address")
-	}
-	taken, err := New(Config{Ports: []Port{{Name: "a", Addr: "127.0.0.1:0"}, {Name: "b", Addr: d.Addr("all").String()}}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if taken.Start(ctx) == nil {
-		t.Error("started on a port in use")
-	}
-	for range 2 {
-		if err := taken.Stop(ctx); err != nil {
-			t.Error(err)
-		}
-	}
-	if taken.Start(ctx) == nil {
-		t.Error("started after stop")
-	}
 }
