@@ -239,8 +239,11 @@ func (f *Fleet) note(m *member, r Result) {
 	if len(m.history) > historySize {
 		m.history = slices.Delete(m.history, 0, len(m.history)-historySize)
 	}
-	m.state.SignedOn, m.state.Batch = r.SignedOn, r.Batch
-	// Busy results carry no trace; a reversal repeats an old one.
+	// A command that never had the terminal to itself knows nothing of its state.
+	if r.Batch != "" {
+		m.state.SignedOn, m.state.Batch = r.SignedOn, r.Batch
+	}
+	// A reversal repeats an old trace.
 	if r.Trace != "" && r.Command != commandReversal {
 		m.state.Trace = atoi(r.Trace)
 	}

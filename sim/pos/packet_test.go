@@ -180,6 +180,24 @@ func itoa(n int) string {
 	return strings.TrimLeft(string([]byte{'0' + byte(n/10), '0' + byte(n%10)}), "0")
 }
 
+// TestParseRefusesOverLongFields: lengths over the table's are refused even when the bytes are all there.
+func TestParseRefusesOverLongFields(t *testing.T) {
+	t.Parallel()
+	const prefix = "6000030000603100310100" + "0200"
+	for name, rest := range map[string]string{
+		"F2 of 20 digits": "4000000000000000" + "20" + strings.Repeat("11", 10),
+		"F44 of 26 bytes": "0000000000100000" + "26" + strings.Repeat("20", 26),
+		"F54 of 21 bytes": "0000000000000400" + "0021" + strings.Repeat("30", 21),
+		"undefined F5":    "0800000000000000" + strings.Repeat("00", 6),
+		"bit 1":           "8000000000000000" + strings.Repeat("00", 8),
+		"length A0":       "4000000000000000" + "A0" + strings.Repeat("11", 10),
+	} {
+		if _, _, err := parsePacket(psamtest.Hex(t, prefix+rest)); err == nil {
+			t.Errorf("%s: accepted", name)
+		}
+	}
+}
+
 func TestPackRefusals(t *testing.T) {
 	t.Parallel()
 	for name, spoil := range map[string]func(packet){

@@ -1,6 +1,7 @@
 package pos
 
 import (
+	"context"
 	"encoding/json"
 	"os"
 	"path/filepath"
@@ -73,6 +74,28 @@ func TestBalanceAnswerMayHaveAnAmount(t *testing.T) {
 		return h.sealed(p, testMAK), false
 	})
 	check(t, terminal.Balance(t.Context(), testSale()), OutcomeApproved, "00")
+}
+
+// TestBusyTerminal: a command that cannot get the terminal fails and changes nothing that the list shows.
+func TestBusyTerminal(t *testing.T) {
+	t.Parallel()
+	h := startHost(t)
+	fleet, _ := testFleet(t, h, "10000001")
+	if _, err := fleet.Do(t.Context(), "10000001", commandSignOn, Sale{}); err != nil {
+		t.Fatal(err)
+	}
+	terminal := fleet.all["10000001"].terminal
+	<-terminal.slot // somebody else works
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	r, err := fleet.Do(ctx, "10000001", commandPurchase, testSale())
+	if err != nil || r.Outcome != OutcomeFailed || !strings.Contains(r.Error, "busy") {
+		t.Errorf("%s %q %v", r.Outcome, r.Error, err)
+	}
+	terminal.slot <- struct{}{}
+	if s := fleet.Statuses(); !s[0].SignedOn || s[0].Batch != "000001" {
+		t.Errorf("status %+v", s[0])
+	}
 }
 
 // TestRetiredTerminalDoesNothing: after a change of card the old terminal must not use the state file any more.
