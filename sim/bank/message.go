@@ -21,8 +21,8 @@ const (
 
 	lastField = 128
 
-	// issuerField is additional response data, issuer code 11 + acquirer code 11 (facts/unionpay.md §2). The dialect does not
-	// list it, so it is refused in requests and sent only when Config.IssuerCode asks for it.
+	// issuerField is additional response data, issuer code 11 + acquirer code 11 (facts/unionpay.md §2). It is for
+	// answers: refused in requests, and sent when Config.IssuerCode is set.
 	issuerField = 44
 )
 

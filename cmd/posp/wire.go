@@ -1,0 +1,105 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/keyward/keyward/hsmclient"
+	"github.com/keyward/keyward/hsmclient/racal"
+	"github.com/keyward/keyward/internal/posp"
+	"github.com/keyward/keyward/internal/posp/host"
+	"github.com/keyward/keyward/internal/posp/host/core"
+	"github.com/keyward/keyward/internal/posp/relay"
+	"github.com/keyward/keyward/internal/service"
+	"github.com/keyward/keyward/keys"
+)
+
+// stopBound is how long the whole of posp may take to stop; supervisors allow 30 s.
+const stopBound = 25 * time.Second
+
+// serveFrontEnd wires posp: the only place where concrete parts are named. It stays one straight function because each step needs
+// values of earlier ones.
+func serveFrontEnd(ctx context.Context, path string) (err error) {
+	if err := service.DisableCoreDumps(); err != nil {
+		return fmt.Errorf("switch core dumps off: %w", err)
+	}
+	cfg := posp.DefaultConfig()
+	if err := service.LoadConfig(path, &cfg); err != nil {
+		return err
+	}
+	log, err := service.NewLogger(os.Stderr, cfg.Log.Level, cfg.Log.Format)
+	if err != nil {
+		return err
+	}
+	log = log.With("service", "posp", "instance", cfg.Instance)
+	reg := service.NewRegistry()
+	parts := service.NewLifecycle(log)
+	defer func() {
+		stopCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopBound)
+		defer cancel()
+		err = errors.Join(err, parts.Stop(stopCtx))
+	}()
+
+	hsm, err := newHSM(cfg, log, reg)
+	if err != nil {
+		return err
+	}
+	if err := hsm.Start(ctx); err != nil {
+		return err
+	}
+	parts.Add("hsm", 3*time.Second, hsm.Stop)
+
+	var hosts []host.Host
+	for _, h := range cfg.Hosts {
+		one, err := newHost(h, cfg, hsm, log, reg)
+		if err != nil {
+			return err
+		}
+		if err := one.Start(ctx); err != nil {
+			return err
+		}
+		parts.Add("host "+h.Name, 3*time.Second, one.Stop)
+		hosts = append(hosts, one)
+	}
+	keyService, err := relay.New(cfg.KeyService.URL, cfg.KeyService.TLS.Cert, string(cfg.KeyService.TLS.Key), cfg.KeyService.TLS.CA, log)
+	if err != nil {
+		return err
+	}
+	app, err := posp.New(posp.Options{Config: cfg, HSM: hsm, Hosts: hosts, Relay: keyService, Log: log, Registry: reg})
+	if err != nil {
+		return err
+	}
+	parts.Add("posp", stopBound, app.Stop)
+	if err := app.Start(ctx); err != nil {
+		return err
+	}
+	log.InfoContext(ctx, "posp is ready", "terminals", cfg.Terminals[0].Addr, "operations", cfg.Operations.Addr)
+	return app.Wait(ctx)
+}
+
+func newHSM(cfg posp.Config, log *slog.Logger, reg prometheus.Registerer) (*hsmclient.Client, error) {
+	members := make([]hsmclient.Member, 0, len(cfg.HSM.Members))
+	for _, m := range cfg.HSM.Members {
+		members = append(members, hsmclient.Member{Name: m.Name, Addr: m.Addr, Channels: m.Channels})
+	}
+	return hsmclient.New(hsmclient.Config{
+		Name: "online", Domain: cfg.HSM.Domain, LMKCheck: cfg.HSM.LMKCheck, RefuseTestLMK: cfg.Profile == service.Production,
+		Members: members, Driver: racal.New(racal.Options{}), Timeout: cfg.HSM.Timeout.Std(), Log: log, Registerer: reg,
+	})
+}
+
+func newHost(h posp.HostConfig, cfg posp.Config, hsm *hsmclient.Client, log *slog.Logger, reg prometheus.Registerer) (*core.Host, error) {
+	if h.Dialect != "core" {
+		return nil, fmt.Errorf("hosts: %s has dialect %q; known is: core", h.Name, h.Dialect)
+	}
+	return core.New(core.Config{
+		Name: h.Name, Addr: h.Addr, ZPK: h.ZPK.Key(keys.ZonePIN), ZAK: h.ZAK.Key(keys.ZoneMAC), AcquirerID: cfg.Flow.AcquirerID,
+		HSM: hsm, Log: log, Registerer: reg,
+	})
+}
