@@ -23,7 +23,7 @@ func TestFlowDocumentsHaveTheStepsOfTheCode(t *testing.T) {
 		}
 		slices.Sort(inCode)
 		inCode = slices.Compact(inCode)
-		if !slices.Equal(inDoc, inCode) {
+		if len(inDoc) == 0 || !slices.Equal(inDoc, inCode) {
 			t.Errorf("%s has the steps %v, the code %v", doc, inDoc, inCode)
 		}
 		for i, n := range inDoc {
@@ -47,9 +47,6 @@ func numbers(t *testing.T, file string, pattern *regexp.Regexp) []int {
 			t.Fatal(err)
 		}
 		found = append(found, n)
-	}
-	if len(found) == 0 {
-		t.Fatalf("%s: no step found", file)
 	}
 	slices.Sort(found)
 	return slices.Compact(found)
