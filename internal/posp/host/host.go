@@ -5,6 +5,7 @@ package host
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/keyward/keyward/hsmclient/command"
@@ -81,3 +82,7 @@ type Result struct {
 	Reply   txn.Reply
 	Err     error
 }
+
+// ErrMAC is wrapped by Result.Err when an answer came whose MAC is wrong or missing. The outcome is Unknown as for silence, but the
+// reversal's cause is A0 (design.md §3).
+var ErrMAC = errors.New("MAC of the answer is wrong")
