@@ -100,6 +100,6 @@ func newHost(h posp.HostConfig, cfg posp.Config, hsm *hsmclient.Client, log *slo
 	}
 	return core.New(core.Config{
 		Name: h.Name, Addr: h.Addr, ZPK: h.ZPK.Key(keys.ZonePIN), ZAK: h.ZAK.Key(keys.ZoneMAC), AcquirerID: cfg.Flow.AcquirerID,
-		HSM: hsm, Log: log, Registerer: reg,
-	})
+		Log: log, Registerer: reg,
+	}, hsm)
 }

@@ -41,9 +41,9 @@ func (f *flow) refuse(in *incoming, code, why string) outgoing {
 }
 
 // refuseFor refuses with the code of an error: MACed when the message was authentic.
-func (f *flow) refuseFor(in *incoming, err error) outgoing {
+func (f *flow) refuseFor(ctx context.Context, in *incoming, err error) outgoing {
 	if in.set != nil {
-		out := f.answer(context.Background(), in, txn.Reply{Code: codeOf(err)})
+		out := f.answer(ctx, in, txn.Reply{Code: codeOf(err)})
 		out.err = err
 		return out
 	}

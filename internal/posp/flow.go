@@ -57,14 +57,14 @@ func (f *flow) purchase(ctx context.Context, in *incoming) outgoing {
 
 	// Step 3: verify the MAC in the HSM. The key that fits fixes PIN key, track key and the key of the answer.
 	if err := f.authenticate(ctx, in, candidates); err != nil {
-		return f.refuseFor(in, err)
+		return f.refuseFor(ctx, in, err)
 	}
 	if in.f60.Batch != in.set.Batch {
 		return f.refuse(in, codeSignOn, "batch number differs from ours")
 	}
 	req, err := f.request(ctx, in)
 	if err != nil {
-		return f.refuseFor(in, err)
+		return f.refuseFor(ctx, in, err)
 	}
 
 	// Step 4: duplicate check. The record "received" need not be durable, and lives in memory.

@@ -21,7 +21,7 @@ func (f *flow) reversal(ctx context.Context, in *incoming) outgoing {
 		return f.refuse(in, codeSignOn, "terminal is not signed on")
 	}
 	if err := f.authenticate(ctx, in, candidates); err != nil {
-		return f.refuseFor(in, err)
+		return f.refuseFor(ctx, in, err)
 	}
 	mti, known := originalMTI[in.f60.Type]
 	if !known {
