@@ -37,8 +37,10 @@ var seed = []struct{ role, statement string }{
 	{migrations.RolePOSP, `INSERT INTO work_keys (terminal_id, version, algorithm, lmk_domain, pik, pik_kcv, mak, mak_kcv, answer, request_digest, digest, expires_at)
 		VALUES ('10000001', 1, 'tdes', 'test', 'U00', '01234567', 'U00', '01234567', '', '', '', now())`},
 	{migrations.RolePOSP, "SELECT ensure_transaction_partitions('2026-01-01', 2)"},
-	{migrations.RolePOSP, `INSERT INTO transactions (business_date, txn_id, seq, event, sealed)
-		VALUES ('2026-01-01', '00000000-0000-0000-0000-000000000002', 0, 'sending', 'x')`},
+	{migrations.RolePOSP, `INSERT INTO transactions (business_date, txn_id, seq, event)
+		VALUES ('2026-01-01', '00000000-0000-0000-0000-000000000002', 0, 'sending')`},
+	{migrations.RolePOSP, `INSERT INTO transaction_secrets (txn_id, business_date, instance, sealed)
+		VALUES ('00000000-0000-0000-0000-000000000002', '2026-01-01', 'a', 'x')`},
 	{migrations.RolePOSP, `INSERT INTO transaction_keys (terminal_id, merchant_id, batch, trace, mti, type60, business_date, content_digest, txn_id)
 		VALUES ('10000001', '104110000000001', '000001', '000001', '0200', '22', '2026-01-01', '', gen_random_uuid())`},
 	{migrations.RolePOSP, "INSERT INTO reversals (txn_id, business_date, cause, sealed) VALUES (gen_random_uuid(), '2026-01-01', 'silent', 'x')"},
@@ -110,11 +112,8 @@ func TestGrants(t *testing.T) {
 		{"DELETE FROM work_keys", []string{posp}},
 		{"SELECT * FROM terminal_sign_ons", []string{posp, posv}},
 		{"DELETE FROM terminal_sign_ons", nil},
-		{"SELECT * FROM transactions", []string{posp}},
-		{"SELECT txn_id, event, pan_masked FROM transactions", []string{posp, posv}},
-		{"SELECT sealed FROM transactions", []string{posp}},
+		{"SELECT * FROM transactions", []string{posp, posv}},
 		{"UPDATE transactions SET amount = 1", nil},
-		{"UPDATE transactions SET sealed = NULL", nil},
 		{"DELETE FROM transactions", nil},
 		{"TRUNCATE transactions", nil},
 		{"DELETE FROM transactions_20260101", nil},
@@ -122,8 +121,11 @@ func TestGrants(t *testing.T) {
 		{"DROP TABLE transactions_20260101", nil},
 		{"DELETE FROM transactions_default", nil},
 		{"SELECT ensure_transaction_partitions('2026-01-02', 1)", []string{posp}},
-		{"SELECT erase_transaction_sealed('2026-01-01', '00000000-0000-0000-0000-000000000002')", []string{posp}},
 		{"SELECT drop_transaction_partitions(400)", nil},
+		{"SELECT * FROM transaction_secrets", []string{posp}},
+		{"UPDATE transaction_secrets SET open = false", []string{posp}},
+		{"DELETE FROM transaction_secrets", []string{posp}},
+		{"TRUNCATE transaction_secrets", nil},
 		{"SELECT * FROM transaction_keys", []string{posp}},
 		{"UPDATE transaction_keys SET trace = '9'", nil},
 		{"DELETE FROM transaction_keys", []string{posp}},
