@@ -87,6 +87,25 @@ func (c *Client) leaveQueue(w *waiter, must bool) (left, connected bool) {
 	return true, connected
 }
 
+// elsewhere gives m when another member is usable, to be left out by the next try. Where there is none it waits a short while
+// for any change and gives nil.
+func (c *Client) elsewhere(ctx context.Context, m *member) *member {
+	c.mu.Lock()
+	other, changed := c.usableBut(m), c.changed
+	c.mu.Unlock()
+	if other {
+		return m
+	}
+	pause := time.NewTimer(noMemberWait)
+	defer pause.Stop()
+	select {
+	case <-changed:
+	case <-pause.C:
+	case <-ctx.Done():
+	}
+	return nil
+}
+
 // release gives a place back and hands it on.
 func (c *Client) release(ch *channel) {
 	c.mu.Lock()

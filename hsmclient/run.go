@@ -50,7 +50,9 @@ func tries[T any](ctx context.Context, c *Client, op operation, talk func(contex
 			return none, err
 		}
 		if notSent(err) {
-			not = nil // nothing happened: any channel will do, also another one of the same member
+			// Nothing happened, so the try does not count. The channel is closing and looks idle until its link has said so:
+			// ask another member, or where there is none wait for that news.
+			not = c.elsewhere(ctx, ch.member)
 			continue
 		}
 		sent++
