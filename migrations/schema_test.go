@@ -2,6 +2,7 @@ package migrations_test
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"fmt"
 	"os"
@@ -127,11 +128,12 @@ func TestDeviceChangesComeInCommitOrder(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	defer func() { _ = first.Rollback(context.Background()) }() // of no effect after the commit
 	var early int64
 	if err := first.QueryRow(t.Context(), insert).Scan(&early); err != nil {
 		t.Fatal(err)
 	}
-	late := make(chan int64)
+	late := make(chan int64, 1)
 	go func() {
 		var seq int64
 		if err := posv.QueryRow(t.Context(), insert).Scan(&seq); err != nil {
@@ -141,14 +143,16 @@ func TestDeviceChangesComeInCommitOrder(t *testing.T) {
 	}()
 	select {
 	case seq := <-late:
-		t.Errorf("the second writer got %d before the first committed", seq)
+		t.Fatalf("the second writer got %d before the first committed", seq)
 	case <-time.After(100 * time.Millisecond): // nothing can signal that something does not happen
 	}
 	if err := first.Commit(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
 	for _, want := range []int64{early, <-late} {
-		note, err := listener.Conn().WaitForNotification(t.Context())
+		note, err := listener.Conn().WaitForNotification(ctx)
 		if err != nil || note.Payload != strconv.FormatInt(want, 10) {
 			t.Errorf("notification %+v, %v; want %d", note, err, want)
 		}

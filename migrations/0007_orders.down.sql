@@ -1,0 +1,2 @@
+DROP TABLE order_approvals;
+DROP TABLE orders;
