@@ -151,17 +151,15 @@ func TestLifecycle(t *testing.T) {
 	if err := c.Start(t.Context()); err == nil {
 		t.Error("started twice")
 	}
-	if err := c.Wait(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	waitMember(t, c)
 	// Stop waits for the command in progress, refuses new ones, and is idempotent.
 	setFaults(t, d, hsm.Faults{Hold: []string{"N0"}})
 	inProgress, stopped := make(chan error, 1), make(chan error, 1)
 	go func() { inProgress <- randoms(c) }()
-	if err := d.WaitHeld(t.Context(), "N0"); err != nil {
-		t.Fatal(err)
-	}
-	go func() { stopped <- c.Stop(context.Background()) }()
+	waitHeld(t, d)
+	bounded, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	go func() { stopped <- c.Stop(bounded) }()
 	eventually(t, "new commands are refused", func() bool {
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 		defer cancel()
@@ -192,15 +190,11 @@ func TestStopIsBounded(t *testing.T) {
 	if err := c.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.Wait(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	waitMember(t, c)
 	setFaults(t, d, hsm.Faults{Hold: []string{"N0"}})
 	result := make(chan error, 1)
 	go func() { result <- randoms(c) }()
-	if err := d.WaitHeld(t.Context(), "N0"); err != nil {
-		t.Fatal(err)
-	}
+	waitHeld(t, d)
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	if err := c.Stop(ctx); err == nil {

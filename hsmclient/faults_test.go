@@ -51,11 +51,7 @@ func TestMemberDiesInFlight(t *testing.T) {
 	for range callers {
 		go func() { errs <- randoms(c) }()
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
-	if err := a.WaitHeld(ctx, "N0"); err != nil {
-		t.Fatal(err)
-	}
+	waitHeld(t, a)
 	setFaults(t, a, hsm.Faults{Refuse: true, Hold: []string{"N0"}}) // still held, so that no answer slips out
 	for range callers {
 		if err := <-errs; err != nil {

@@ -24,9 +24,7 @@ func TestQueueIsBounded(t *testing.T) {
 	setFaults(t, d, hsm.Faults{Hold: []string{"N0"}})
 	first, second := make(chan error, 1), make(chan error, 1)
 	go func() { first <- randoms(c) }()
-	if err := d.WaitHeld(t.Context(), "N0"); err != nil {
-		t.Fatal(err)
-	}
+	waitHeld(t, d)
 	go func() { second <- randoms(c) }()
 	eventually(t, "the second waits", func() bool { return value(t, reg, "keyward_hsm_waiting") == 1 })
 	if err := randoms(c); command.ClassOf(err) != command.Unavailable || !strings.Contains(err.Error(), "wait for a free place already") {
@@ -59,9 +57,7 @@ func TestWaitersLeave(t *testing.T) {
 	setFaults(t, d, hsm.Faults{Hold: []string{"N0"}})
 	results := make(chan error, 2)
 	go func() { results <- randoms(c) }()
-	if err := d.WaitHeld(t.Context(), "N0"); err != nil {
-		t.Fatal(err)
-	}
+	waitHeld(t, d)
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Millisecond)
 	defer cancel()
 	if _, err := c.Random(ctx, 8); command.ClassOf(err) != command.Unavailable || !strings.Contains(err.Error(), "no free place") {

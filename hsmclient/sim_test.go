@@ -60,12 +60,28 @@ func member(name string, d *hsm.Device) hsmclient.Member {
 func start(tb testing.TB, cfg hsmclient.Config) *hsmclient.Client {
 	tb.Helper()
 	c := begin(tb, cfg)
+	waitMember(tb, c)
+	return c
+}
+
+// waitMember waits until a member is admitted.
+func waitMember(tb testing.TB, c *hsmclient.Client) {
+	tb.Helper()
 	ctx, cancel := context.WithTimeout(tb.Context(), patience)
 	defer cancel()
 	if err := c.Wait(ctx); err != nil {
 		tb.Fatal(err)
 	}
-	return c
+}
+
+// waitHeld waits until the device withholds the answer of an N0.
+func waitHeld(tb testing.TB, d *hsm.Device) {
+	tb.Helper()
+	ctx, cancel := context.WithTimeout(tb.Context(), patience)
+	defer cancel()
+	if err := d.WaitHeld(ctx, "N0"); err != nil {
+		tb.Fatalf("no N0 is withheld: %v", err)
+	}
 }
 
 // begin is start without waiting.
