@@ -98,8 +98,12 @@ func newHost(h posp.HostConfig, cfg posp.Config, hsm *hsmclient.Client, log *slo
 	if h.Dialect != "core" {
 		return nil, fmt.Errorf("hosts: %s has dialect %q; known is: core", h.Name, h.Dialect)
 	}
+	location, err := time.LoadLocation(cfg.Flow.Timezone)
+	if err != nil {
+		return nil, fmt.Errorf("flow.timezone: %w", err)
+	}
 	return core.New(core.Config{
 		Name: h.Name, Addr: h.Addr, ZPK: h.ZPK.Key(keys.ZonePIN), ZAK: h.ZAK.Key(keys.ZoneMAC), AcquirerID: cfg.Flow.AcquirerID,
-		Log: log, Registerer: reg,
+		Location: location, Log: log, Registerer: reg,
 	}, hsm)
 }

@@ -113,12 +113,17 @@ func (e *Entry) Conclude(ctx context.Context, outcome txn.Outcome, reply txn.Rep
 func (e *Entry) settle(ctx context.Context, outcome txn.Outcome, reply *txn.Reply, cause string) error {
 	state := txn.Failed
 	switch {
-	case outcome == txn.Unknown && e.state == txn.Sending:
+	case outcome == txn.Unknown && e.state == txn.Sending && e.rec.Kind.MovesMoney():
 		state = txn.InDoubt
 	case outcome == txn.Answered && reply.Approved():
 		state = txn.Approved
 	case outcome == txn.Answered:
 		state = txn.Declined
+	}
+	money := e.rec.Kind.MovesMoney()
+	if !money && e.state == "" {
+		// What moves no money needs no record before it is sent: if it is lost, the terminal asks again.
+		e.state = txn.Sending
 	}
 	r, err := e.next(ledger.Outcome, state)
 	if err != nil {
@@ -132,7 +137,7 @@ func (e *Entry) settle(ctx context.Context, outcome txn.Outcome, reply *txn.Repl
 		r.NextTry = e.j.cfg.Now()
 		e.cause, e.nextTry = cause, r.NextTry
 	}
-	if err := e.j.append(ctx, r, true); err != nil {
+	if err := e.j.append(ctx, r, money); err != nil {
 		return err
 	}
 	e.commit(r)
@@ -153,7 +158,7 @@ func (e *Entry) Answered() error {
 	if e.state.NeedsReversal() || e.state == txn.Reversed {
 		return fmt.Errorf("transaction %s is %s: its approval must not be answered any more", e.rec.Txn, e.state)
 	}
-	if e.answered {
+	if e.answered || !e.rec.Kind.MovesMoney() {
 		return nil
 	}
 	r := e.record(ledger.Answered, e.state)
@@ -170,7 +175,7 @@ func (e *Entry) Answered() error {
 func (e *Entry) TakeBack(ctx context.Context, cause string) (txn.State, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.state != txn.Approved {
+	if e.state != txn.Approved || !e.rec.Kind.MovesMoney() {
 		return e.state, nil
 	}
 	r, err := e.next(ledger.ReversalQueued, txn.Reversing)

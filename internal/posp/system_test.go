@@ -1,0 +1,279 @@
+package posp_test
+
+import (
+	"context"
+	"encoding/hex"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/keyward/keyward/hsmclient"
+	"github.com/keyward/keyward/hsmclient/racal"
+	"github.com/keyward/keyward/internal/pgtest"
+	"github.com/keyward/keyward/internal/posp"
+	"github.com/keyward/keyward/internal/posp/host"
+	"github.com/keyward/keyward/internal/posp/host/core"
+	"github.com/keyward/keyward/internal/posp/journal"
+	"github.com/keyward/keyward/internal/postgres"
+	"github.com/keyward/keyward/internal/service"
+	"github.com/keyward/keyward/keys"
+	"github.com/keyward/keyward/keys/pboc"
+	"github.com/keyward/keyward/keys/secret"
+	"github.com/keyward/keyward/migrations"
+	"github.com/keyward/keyward/sim/bank"
+	"github.com/keyward/keyward/sim/hsm"
+	"github.com/keyward/keyward/sim/pos"
+	"github.com/keyward/keyward/sim/psam"
+	"github.com/keyward/keyward/sim/psam/psamtest"
+)
+
+func TestMain(m *testing.M) { os.Exit(pgtest.Main(m)) }
+
+// The public test keys of the development data (design.md §6).
+const (
+	testDomain = "dev"
+	rootKey    = "0123456789ABCDEFFEDCBA9876543210"
+	zpkKey     = "10204080010204080102040810204080"
+	zakKey     = "08080808101010102020202040404040"
+	sealKey    = "04040404080808081010101020202020"
+	transport  = "40434546494A4C4F51525457585B5D5E"
+	merchantID = "104110000000001"
+)
+
+// system is a whole front end in one process: posp, a simulated HSM and bank, PostgreSQL, and terminals with cards.
+type system struct {
+	t        *testing.T
+	db       *pgtest.DB
+	admin    *pgxpool.Pool
+	hsm      *hsm.Device
+	bank     *bank.Bank
+	hosts    []*core.Host
+	client   *hsmclient.Client
+	cfg      posp.Config
+	app      *posp.App
+	spoolDir string
+}
+
+// newSystem brings everything up with terminals 10000001 to 10000003 issued and bound.
+func newSystem(t *testing.T, change func(*posp.Config)) *system {
+	t.Helper()
+	s := &system{t: t, db: pgtest.New(t), spoolDir: filepath.Join(t.TempDir(), "spool")}
+	s.admin = s.db.Pool(t, postgres.Superuser)
+	s.startHSM()
+	s.startBank()
+	for n := 1; n <= 3; n++ {
+		s.enrol(n, "tdes", 8)
+	}
+	s.cfg = s.config()
+	if change != nil {
+		change(&s.cfg)
+	}
+	if err := s.cfg.Validate(); err != nil {
+		t.Fatal(err)
+	}
+	s.startPOSP()
+	return s
+}
+
+func (s *system) startHSM() {
+	s.t.Helper()
+	d, err := hsm.New(hsm.Config{Ports: []hsm.Port{{Name: "online", Addr: "127.0.0.1:0", Allow: hsm.OnlineCommands()}}})
+	s.must(err)
+	s.must(d.Start(s.t.Context()))
+	s.t.Cleanup(func() { s.stop("hsm", d.Stop) })
+	s.hsm = d
+}
+
+func (s *system) startBank() {
+	s.t.Helper()
+	b, err := bank.New(bank.Config{Addr: "127.0.0.1:0", ZPK: unhex(zpkKey), ZAK: unhex(zakKey), IssuerCode: "62220000"})
+	s.must(err)
+	s.must(b.Start(s.t.Context()))
+	s.t.Cleanup(func() { s.stop("bank", b.Stop) })
+	s.bank = b
+}
+
+// lmk is a test key as the configuration and the database hold it.
+func (s *system) lmk(keyType, clear string) string {
+	s.t.Helper()
+	cryptogram, err := s.hsm.EncryptUnderLMK(keyType, "U", unhex(clear))
+	s.must(err)
+	return cryptogram
+}
+
+func (s *system) config() posp.Config {
+	s.t.Helper()
+	urlFile := filepath.Join(s.t.TempDir(), "url")
+	s.must(os.WriteFile(urlFile, []byte(s.db.URL(migrations.RolePOSP)), 0o600))
+	key := func(keyType, clear string) posp.KeyConfig {
+		return posp.KeyConfig{Algorithm: keys.TDES, Domain: testDomain, Version: 1, Cryptogram: s.lmk(keyType, clear)}
+	}
+	cfg := posp.DefaultConfig()
+	cfg.Profile, cfg.Instance = service.Test, "posp-test"
+	cfg.Database.URLFile = service.SecretFile(urlFile)
+	cfg.Terminals = []service.ListenerConfig{{Addr: "127.0.0.1:" + freePort(s.t), Private: true}}
+	cfg.HSM.Domain = testDomain
+	cfg.HSM.Members = []service.HSMMember{{Name: "hsm1", Addr: s.hsm.Addr("online").String()}}
+	cfg.Hosts = []posp.HostConfig{{Name: "core", Dialect: "core", Addr: s.bank.Addr(), Private: true, ZPK: key("001", zpkKey), ZAK: key("008", zakKey)}}
+	cfg.SealKey = key("008", sealKey)
+	cfg.Journal.Dir = s.spoolDir
+	cfg.Flow.HostTimeout = service.Duration(2 * time.Second)
+	cfg.Flow.HSMTimeout = service.Duration(time.Second)
+	cfg.Flow.SignOnsPerMinute = 1000
+	cfg.Journal.Ack = journal.AckDatabase
+	return cfg
+}
+
+// startPOSP wires posp as cmd/posp does.
+func (s *system) startPOSP() {
+	s.t.Helper()
+	log := slog.New(slog.DiscardHandler)
+	if os.Getenv("KEYWARD_TEST_LOG") != "" {
+		var err error
+		log, err = service.NewLogger(os.Stderr, "debug", "text")
+		s.must(err)
+	}
+	ctx := s.t.Context()
+	client, err := hsmclient.New(hsmclient.Config{
+		Name: "online", Domain: testDomain, Driver: racal.New(racal.Options{}), Log: log,
+		Members: []hsmclient.Member{{Name: "hsm1", Addr: s.cfg.HSM.Members[0].Addr}},
+	})
+	s.must(err)
+	s.must(client.Start(ctx))
+	h := s.cfg.Hosts[0]
+	bankHost, err := core.New(core.Config{
+		Name: h.Name, Addr: h.Addr, ZPK: h.ZPK.Key(keys.ZonePIN), ZAK: h.ZAK.Key(keys.ZoneMAC), AcquirerID: "00010000", Log: log,
+		BackoffMin: 20 * time.Millisecond, BackoffMax: 100 * time.Millisecond,
+	}, client)
+	s.must(err)
+	s.must(bankHost.Start(ctx))
+	app, err := posp.New(posp.Options{Config: s.cfg, HSM: client, Hosts: []host.Host{bankHost}, Log: log, Registry: service.NewRegistry()})
+	s.must(err)
+	s.must(app.Start(ctx))
+	s.app = app
+	s.t.Cleanup(func() {
+		s.stop("posp", app.Stop)
+		s.stop("host", bankHost.Stop)
+		s.stop("hsm client", client.Stop)
+	})
+	s.await("the bank's line", func() bool { return bankHost.Ready() == nil })
+}
+
+// enrol stores card, key, terminal and binding as issuer and posv do.
+func (s *system) enrol(n int, algorithm string, makLength int) {
+	s.t.Helper()
+	ctx := s.t.Context()
+	terminal, card := fmt.Sprintf("1000%04d", n), fmt.Sprintf("6000000000000000%04d", n)
+	exec := func(sql string, args ...any) {
+		s.t.Helper()
+		_, err := s.admin.Exec(ctx, sql, args...)
+		s.must(err)
+	}
+	cryptogram, err := s.hsm.EncryptUnderLMK("80D", "U", masterKey(s.t, card))
+	s.must(err)
+	exec(`INSERT INTO merchants (merchant_id, name, state) VALUES ($1, 'test', 'active') ON CONFLICT DO NOTHING`, merchantID)
+	exec(`INSERT INTO terminals (terminal_id, merchant_id, state, algorithm, mak_length) VALUES ($1, $2, 'active', $3, $4)`, terminal, merchantID, algorithm, makLength)
+	exec(`INSERT INTO cards (psam_no, state) VALUES ($1, 'in_service')`, card)
+	exec(`INSERT INTO keys (name, usage, algorithm, version, lmk_domain, cryptogram, kcv, length_bits, state)
+	      VALUES ('PSAM:' || $1, 'tmk', 'tdes', 1, $2, $3, '000000', 128, 'active')`, card, testDomain, cryptogram)
+	exec(`INSERT INTO bindings (psam_no, terminal_id, reason, actor, valid_from) VALUES ($1, $2, 'test', 'test', now())`, card, terminal)
+	exec(`INSERT INTO device_changes (terminal_id, kind) VALUES ($1, 'test')`, terminal)
+}
+
+// terminal makes a terminal with its issued card.
+func (s *system) terminal(n int, change func(*pos.Config)) *pos.Terminal {
+	s.t.Helper()
+	number := fmt.Sprintf("6000000000000000%04d", n)
+	card, err := psam.NewBlank(number, unhex(transport))
+	s.must(err)
+	psamtest.Issue(s.t, card, unhex(transport), masterKey(s.t, number), nil)
+	cfg := pos.Config{
+		TerminalID: fmt.Sprintf("1000%04d", n), MerchantID: merchantID, PSAM: number, Card: card, POSP: s.cfg.Terminals[0].Addr,
+		Timeout: 8 * time.Second,
+	}
+	if change != nil {
+		change(&cfg)
+	}
+	term, err := pos.New(cfg)
+	s.must(err)
+	s.t.Cleanup(func() { s.stop("terminal", term.Close) })
+	return term
+}
+
+func (s *system) must(err error) {
+	s.t.Helper()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+func (s *system) stop(what string, stop func(context.Context) error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	if err := stop(ctx); err != nil {
+		s.t.Errorf("stop %s: %v", what, err)
+	}
+}
+
+// await polls a condition that has no signal of its own, bounded.
+func (s *system) await(what string, ok func() bool) {
+	s.t.Helper()
+	deadline := time.Now().Add(15 * time.Second)
+	for !ok() {
+		if time.Now().After(deadline) {
+			s.t.Fatalf("waited in vain for %s", what)
+		}
+		time.Sleep(5 * time.Millisecond) // polling; there is no signal for it
+	}
+}
+
+// balance is what the bank holds on its first account, in fen.
+func (s *system) balance() int64 {
+	s.t.Helper()
+	for _, b := range s.bank.Book().Balances {
+		if strings.HasSuffix(b.PAN, "0018") {
+			return b.Balance
+		}
+	}
+	s.t.Fatal("the bank does not know the test account")
+	return 0
+}
+
+func masterKey(t testing.TB, card string) []byte {
+	t.Helper()
+	factor, err := pboc.FactorOf(card)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := pboc.Derive(keys.TDES, secret.New(unhex(rootKey)), factor)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key.Reveal()
+}
+
+func freePort(t testing.TB) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	_, port, _ := net.SplitHostPort(l.Addr().String())
+	return port
+}
+
+func unhex(s string) []byte {
+	b, err := hex.DecodeString(s)
+	if err != nil {
+		panic(err)
+	}
+	return b
+}
