@@ -175,6 +175,10 @@ COMMENT ON COLUMN work_keys.first_used_at IS 'When the first message verified wi
 COMMENT ON COLUMN work_keys.ends_at IS 'When the grace of a replaced set ends, or when it ended.';
 COMMENT ON COLUMN work_keys.batch IS 'Batch number given to the terminal at sign-on.';
 
+CREATE VIEW card_master_keys AS
+    SELECT key_id, name, algorithm, version, lmk_domain, cryptogram, kcv FROM keys WHERE usage = 'tmk' AND state = 'active';
+COMMENT ON VIEW card_master_keys IS 'The active master keys of cards: all that posp may see of keys. Root and control keys are none of its business (row P1).';
+
 CREATE VIEW terminal_sign_ons AS
     SELECT terminal_id, version, state, algorithm, lmk_domain, psam_no, master_key_id, pik_kcv, mak_kcv, tdk_kcv,
            made_at, expires_at, first_used_at, ends_at, batch
@@ -183,7 +187,7 @@ COMMENT ON VIEW terminal_sign_ons IS 'Sign-ons of terminals without any cryptogr
 
 GRANT SELECT, INSERT, UPDATE ON keys TO keyward_keys;
 GRANT SELECT, INSERT ON key_events, issue_orders, issue_order_cards TO keyward_keys;
-GRANT SELECT ON keys TO keyward_posp;
+GRANT SELECT ON card_master_keys TO keyward_posp;
 GRANT SELECT, INSERT, UPDATE, DELETE ON work_keys TO keyward_posp;
 GRANT SELECT ON terminal_sign_ons TO keyward_posp, keyward_posv;
 GRANT SELECT, INSERT, UPDATE ON issue_runs TO keyward_issuer;

@@ -34,8 +34,8 @@ SELECT t.terminal_id, t.merchant_id, t.state, m.state, t.profile, t.algorithm, t
   LEFT JOIN bindings b ON b.terminal_id = t.terminal_id AND b.valid_to IS NULL
   LEFT JOIN cards c ON c.psam_no = b.psam_no
   LEFT JOIN LATERAL (
-       SELECT * FROM keys k
-        WHERE k.name = 'PSAM:' || b.psam_no AND k.usage = 'tmk' AND k.state = 'active'
+       SELECT * FROM card_master_keys k
+        WHERE k.name = 'PSAM:' || b.psam_no
           AND k.algorithm = CASE t.algorithm WHEN 'sm4' THEN 'sm4' ELSE 'tdes' END
         ORDER BY k.version DESC LIMIT 1) k ON true
  WHERE $1::text[] IS NULL OR t.terminal_id = ANY($1)`
