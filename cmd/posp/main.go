@@ -44,7 +44,7 @@ func command() *cobra.Command {
 		c.Flags().StringVar(&config, "config", "", "configuration file (YAML)")
 		_ = c.MarkFlagRequired("config")
 	}
-	keys.AddCommand(serveKeys)
+	keys.AddCommand(serveKeys, importCommand())
 	root.AddCommand(serve, keys)
 	return root
 }

@@ -1,0 +1,72 @@
+package keyservice
+
+import (
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/keyward/keyward/internal/order"
+	"github.com/keyward/keyward/internal/service"
+	"github.com/keyward/keyward/keys"
+)
+
+// Config is the key service's configuration file.
+type Config struct {
+	Profile  service.Profile        `yaml:"profile"`
+	Log      service.LogConfig      `yaml:"log"`
+	Database service.DatabaseConfig `yaml:"database"`
+	// Listen is the one listener: HTTPS, and only for clients with a certificate of listen.tls.ca, in every profile.
+	Listen service.ListenerConfig `yaml:"listen"`
+	// HSM is the issuing group. Its devices should let nobody else in.
+	HSM service.HSMConfig `yaml:"hsm"`
+	// OrderKey is the path of the registry's public key (PEM), with which orders are signed.
+	OrderKey string `yaml:"order_key"`
+}
+
+// DefaultConfig holds the defaults of all settings that have one.
+func DefaultConfig() Config {
+	return Config{
+		Profile: service.Production, Log: service.LogConfig{Level: "info", Format: "json"},
+		Database: service.DatabaseConfig{MaxConnections: 8}, HSM: service.HSMConfig{Timeout: service.Duration(3 * time.Second)},
+	}
+}
+
+// Validate checks the configuration as a whole.
+func (c *Config) Validate() error {
+	var errs []error
+	need := func(ok bool, text string) {
+		if !ok {
+			errs = append(errs, errors.New(text))
+		}
+	}
+	need(c.Database.URLFile != "", "database.url_file: name the file that holds the connection string")
+	need(c.Listen.Addr != "", "listen.addr: an address is needed, for example 127.0.0.1:8083")
+	need(c.Listen.TLS != nil, "listen.tls: cert, key and ca are needed: the key service serves clients with certificates only")
+	need(c.HSM.Domain != "" && len(c.HSM.Members) > 0, "hsm: a domain and at least one member are needed")
+	need(c.OrderKey != "", "order_key: name the file with the registry's public key")
+	if c.Profile == service.Production {
+		errs = append(errs, keys.RefuseTestKey("hsm.lmk_check", c.HSM.LMKCheck))
+	}
+	return errors.Join(errs...)
+}
+
+// maxKeyFile bounds the public key file, which has about 120 bytes.
+const maxKeyFile = 16 << 10
+
+// orderKey reads the registry's public key.
+func (c *Config) orderKey() (ed25519.PublicKey, error) {
+	info, err := os.Stat(c.OrderKey)
+	if err != nil {
+		return nil, fmt.Errorf("order_key: %w", err)
+	}
+	if info.Size() > maxKeyFile {
+		return nil, fmt.Errorf("order_key: %s has more than %d bytes", c.OrderKey, maxKeyFile)
+	}
+	text, err := os.ReadFile(c.OrderKey)
+	if err != nil {
+		return nil, fmt.Errorf("order_key: %w", err)
+	}
+	return order.ParsePublicKey(text)
+}

@@ -1,0 +1,69 @@
+package keyservice
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/keyward/keyward/internal/keystore"
+	"github.com/keyward/keyward/keys"
+)
+
+// writeStep is which key a script writes. The order in a card is the order of the constants.
+type writeStep string
+
+const (
+	stepCardControl writeStep = "card-control"        // under the maker's transport key, in 3F00
+	stepAppControl  writeStep = "application-control" // under the card control key, in DF01
+	stepMaster      writeStep = "master"              // under the application control key, in DF01
+)
+
+// Bytes of WRITE KEY (facts/psam.md §3.2 and §2.4).
+const (
+	writeKeyLc = 0x1C // 24 bytes cipher, 4 bytes MAC
+	ld16       = 0x13 // LD for a key of 16 bytes: usage, id, algorithm and key
+	algTDES    = 0x00 // algorithm byte of triple DES
+
+	usageControl = 0x00
+	idControl    = 0x00
+	usageMaster  = 0x10 // "unwrap only", from the reserved range (docs/psam-sim.md, Keys)
+	idMasterTDES = 0x01
+)
+
+// writeKeyHeader is CLA INS P1 P2 Lc of WRITE KEY with a key of 16 bytes; the MAC covers it.
+func writeKeyHeader() []byte { return []byte{0x84, 0xD4, 0x00, 0x00, writeKeyLc} }
+
+// header is LD, usage, id and algorithm in front of the key.
+func (s writeStep) header() []byte {
+	if s == stepMaster {
+		return []byte{ld16, usageMaster, idMasterTDES, algTDES}
+	}
+	return []byte{ld16, usageControl, idControl, algTDES}
+}
+
+// scriptKeys finds the control key and the key to write, both active.
+func (a *App) scriptKeys(ctx context.Context, psamNo string, step writeStep) (control, key keystore.Key, err error) {
+	card := func(name string, usage keys.Usage) (keystore.Key, error) {
+		k, err := a.store.Newest(ctx, name, usage, controlCipher)
+		if errors.Is(err, keystore.ErrNotFound) {
+			return k, fmt.Errorf("card %s: %w", psamNo, errNotDerived)
+		}
+		if err == nil && !k.State.Usable() {
+			err = fmt.Errorf("key %s (%s) is %s: %w", k.Name, k.Usage, k.State, keystore.ErrState)
+		}
+		return k, err
+	}
+	var controlErr, keyErr error
+	switch step {
+	case stepCardControl:
+		control, controlErr = a.parent(ctx, makerKey, keys.CardControl, controlCipher)
+		key, keyErr = card(keystore.CardName(psamNo), keys.CardControl)
+	case stepAppControl:
+		control, controlErr = card(keystore.CardName(psamNo), keys.CardControl)
+		key, keyErr = card(keystore.AppName(psamNo), keys.CardControl)
+	case stepMaster:
+		control, controlErr = card(keystore.AppName(psamNo), keys.CardControl)
+		key, keyErr = card(keystore.CardName(psamNo), keys.TerminalMaster)
+	}
+	return control, key, errors.Join(controlErr, keyErr)
+}
