@@ -1,0 +1,59 @@
+// Command keyward runs the whole system on one machine: "keyward dev" starts it and stays, "keyward demo" tells the story once and
+// ends, "keyward sim" is the process of the simulators.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+	_ "time/tzdata" // time zones for machines that have none installed
+
+	"github.com/spf13/cobra"
+
+	"github.com/keyward/keyward/internal/service"
+)
+
+func main() { os.Exit(run()) }
+
+func run() int {
+	ctx, kill, release := signals()
+	defer release()
+	root := &cobra.Command{
+		Use: "keyward", Short: "Run the whole of Keyward on this machine", Version: service.Version(), SilenceUsage: true, SilenceErrors: true,
+	}
+	root.AddCommand(devCommand(kill), simCommand())
+	if err := root.ExecuteContext(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, "keyward: "+err.Error())
+		return 1
+	}
+	return 0
+}
+
+// signals ends ctx at the first SIGINT, SIGTERM or SIGHUP (the terminal was closed) and closes kill at the second: then nothing is
+// waited for any more.
+func signals() (ctx context.Context, kill <-chan struct{}, release func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	caught := make(chan os.Signal, 2)
+	signal.Notify(caught, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	now, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		select {
+		case <-caught:
+			cancel()
+		case <-done:
+			return
+		}
+		select {
+		case <-caught:
+			close(now)
+		case <-done:
+		}
+	}()
+	return ctx, now, func() {
+		signal.Stop(caught)
+		close(done)
+		cancel()
+	}
+}

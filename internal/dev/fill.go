@@ -1,0 +1,260 @@
+package dev
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"sync"
+	"time"
+)
+
+// The development data of design.md §6.
+const (
+	merchantID   = "104110000000001"
+	merchantName = "Keyward test merchant"
+	// trafficFirst and trafficCount are the terminals of the background traffic, apart from those that people use.
+	trafficFirst = 101
+	trafficCount = 20
+	// maxTerminals is what the numbering 1000NNNN has room for.
+	maxTerminals = 9999
+)
+
+// The people of the development system. Two different people approve an order (X11).
+const (
+	author  = "dev"
+	officer = "officer-1"
+	second  = "officer-2"
+)
+
+const (
+	// fillParallel bounds the cards that are made at a time: more only wait for the same HSM and disk.
+	fillParallel = 6
+	// orderLife is how long an order of the development data may be used; one run uses it up at once, a later run with more
+	// terminals makes its own.
+	orderLife = 24 * time.Hour
+)
+
+// terminalID and psamNo are the numbers of the n-th terminal and its card, from 1.
+func terminalID(n int) string { return fmt.Sprintf("1000%04d", n) }
+func psamNo(n int) string     { return fmt.Sprintf("6000000000000000%04d", n) }
+
+// wanted are the numbers of the terminals of a system.
+func wanted(terminals int, traffic bool) []int {
+	var list []int
+	for n := 1; n <= terminals; n++ {
+		list = append(list, n)
+	}
+	for n := max(trafficFirst, terminals+1); traffic && n < trafficFirst+trafficCount; n++ {
+		list = append(list, n)
+	}
+	return list
+}
+
+// trafficTerminals are the numbers that background traffic uses.
+func trafficTerminals() []string {
+	list := make([]string, trafficCount)
+	for i := range list {
+		list[i] = terminalID(trafficFirst + i)
+	}
+	return list
+}
+
+// Services are the interfaces through which data come into a system.
+type Services struct {
+	POSV, Issuer, Operations, Control *API
+}
+
+// At makes the clients for the interfaces at the given host:port addresses.
+func At(posv, issuer, operations, control string) Services {
+	return Services{POSV: newAPI(posv), Issuer: newAPI(issuer), Operations: newAPI(operations), Control: newAPI(control)}
+}
+
+// existing is what posv says of a terminal.
+type existing struct {
+	TerminalID string `json:"terminal_id"`
+	PSAMNo     string `json:"psam_no"`
+}
+
+// Fill brings the development data to what is wanted: whatever exists stays as it is. It returns how many cards it issued.
+//
+// It only uses what operators use: an order with two approvals, the issuer's API, the registry's API. The simulated terminals
+// learn of their cards last.
+func (s Services) Fill(ctx context.Context, terminals int, traffic bool) (int, error) {
+	missing, err := s.missing(ctx, wanted(terminals, traffic))
+	if err != nil || len(missing) == 0 {
+		return 0, err
+	}
+	err = s.POSV.As(author).Call(ctx, http.MethodPut, "/v1/merchants/"+merchantID, "", map[string]any{"name": merchantName}, nil)
+	if err != nil {
+		return 0, fmt.Errorf("register the merchant: %w", err)
+	}
+	orderOf := map[int]string{}
+	for _, run := range runs(missing) {
+		id, err := s.Order(ctx, psamNo(run.from), run.count)
+		if err != nil {
+			return 0, err
+		}
+		for n := run.from; n < run.from+run.count; n++ {
+			orderOf[n] = id
+		}
+	}
+	return len(missing), parallel(ctx, missing, func(ctx context.Context, n int) error {
+		if _, err := s.Issue(ctx, psamNo(n), orderOf[n]); err != nil {
+			return err
+		}
+		return s.Install(ctx, terminalID(n), psamNo(n))
+	})
+}
+
+// missing are the wanted terminals that have no card yet.
+func (s Services) missing(ctx context.Context, wanted []int) ([]int, error) {
+	var mu sync.Mutex
+	have := map[int]bool{}
+	// A list of thousands of terminals is read faster one by one in parallel than it is paged; usually all are there.
+	err := parallel(ctx, wanted, func(ctx context.Context, n int) error {
+		var t existing
+		err := s.POSV.Call(ctx, http.MethodGet, "/v1/terminals/"+terminalID(n), "", nil, &t)
+		if isStatus(err, http.StatusNotFound) || err == nil && t.PSAMNo == "" {
+			return nil
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		have[n] = true
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("look for the terminals: %w", err)
+	}
+	var list []int
+	for _, n := range wanted {
+		if !have[n] {
+			list = append(list, n)
+		}
+	}
+	return list, nil
+}
+
+// Order makes an issuing order and has two officers approve it; it returns the order's number.
+func (s Services) Order(ctx context.Context, from string, count int) (string, error) {
+	var made struct {
+		OrderID string `json:"order_id"`
+		State   string `json:"state"`
+	}
+	body := map[string]any{
+		"psam_from": from, "count": count, "algorithms": []string{"tdes"}, "expires_at": time.Now().Add(orderLife).UTC().Truncate(time.Second),
+	}
+	if err := s.POSV.As(author).Call(ctx, http.MethodPost, "/v1/orders", newKey(), body, &made); err != nil {
+		return "", fmt.Errorf("make the issuing order: %w", err)
+	}
+	for _, who := range []string{officer, second} {
+		path := "/v1/orders/" + url.PathEscape(made.OrderID) + "/approvals"
+		if err := s.POSV.As(who).Call(ctx, http.MethodPost, path, newKey(), struct{}{}, &made); err != nil {
+			return "", fmt.Errorf("approve the issuing order as %s: %w", who, err)
+		}
+	}
+	if made.State != "signed" {
+		return "", fmt.Errorf("the issuing order is %q after two approvals, want signed", made.State)
+	}
+	return made.OrderID, nil
+}
+
+// Issued is what the issuer says of a card.
+type Issued struct {
+	RunID  string `json:"run_id"`
+	PSAMNo string `json:"psam_no"`
+	State  string `json:"state"`
+	KCV    string `json:"kcv"`
+}
+
+// Issue has a blank card put into the simulated tray and the issuer personalise it under the order.
+func (s Services) Issue(ctx context.Context, card, order string) (Issued, error) {
+	if err := s.Control.Call(ctx, http.MethodPost, "/v1/cards", "", map[string]any{"psam_no": card}, nil); err != nil {
+		return Issued{}, fmt.Errorf("put blank card %s into the tray: %w", card, err)
+	}
+	var out Issued
+	if err := s.Issuer.As(author).Call(ctx, http.MethodPost, "/v1/cards", newKey(), map[string]any{"psam_no": card, "order_id": order}, &out); err != nil {
+		return Issued{}, fmt.Errorf("issue card %s: %w", card, err)
+	}
+	return out, nil
+}
+
+// Install registers a terminal of the test merchant, binds the card to it, and puts both into the fleet of the simulators.
+func (s Services) Install(ctx context.Context, terminal, card string) error {
+	posv := s.POSV.As(author)
+	err := posv.Call(ctx, http.MethodPut, "/v1/terminals/"+terminal, "", map[string]any{"merchant_id": merchantID}, nil)
+	if err != nil {
+		return fmt.Errorf("register terminal %s: %w", terminal, err)
+	}
+	body := map[string]any{"psam_no": card, "reason": "first card"}
+	if err := posv.Call(ctx, http.MethodPut, "/v1/terminals/"+terminal+"/card", "", body, nil); err != nil {
+		return fmt.Errorf("bind card %s to terminal %s: %w", card, terminal, err)
+	}
+	body = map[string]any{"terminal_id": terminal, "merchant_id": merchantID, "psam_no": card}
+	if err := s.Control.Call(ctx, http.MethodPost, "/v1/terminals", "", body, nil); err != nil {
+		return fmt.Errorf("put terminal %s on the counter: %w", terminal, err)
+	}
+	return nil
+}
+
+// run is a range of consecutive numbers: one order.
+type run struct{ from, count int }
+
+func runs(numbers []int) []run {
+	var list []run
+	for _, n := range numbers {
+		if last := len(list) - 1; last >= 0 && n == list[last].from+list[last].count {
+			list[last].count++
+			continue
+		}
+		list = append(list, run{n, 1})
+	}
+	return list
+}
+
+// parallel calls do for every number, some at a time, and returns the first errors; after one no further call begins.
+func parallel(ctx context.Context, numbers []int, do func(context.Context, int) error) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	queue := make(chan int)
+	errs := make(chan error, fillParallel)
+	for range fillParallel {
+		go func() {
+			var err error
+			for n := range queue {
+				if err == nil {
+					if err = do(ctx, n); err != nil {
+						cancel()
+					}
+				}
+			}
+			errs <- err
+		}()
+	}
+feed:
+	for _, n := range numbers {
+		select {
+		case queue <- n:
+		case <-ctx.Done():
+			break feed
+		}
+	}
+	close(queue)
+	var all, real []error
+	for range fillParallel {
+		if err := <-errs; err != nil {
+			all = append(all, err)
+			if !errors.Is(err, context.Canceled) {
+				real = append(real, err)
+			}
+		}
+	}
+	if len(real) > 0 { // the others were only cut short by it
+		return real[0]
+	}
+	if len(all) > 0 {
+		return all[0]
+	}
+	return context.Cause(ctx)
+}
