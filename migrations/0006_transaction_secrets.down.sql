@@ -1,5 +1,6 @@
 SET LOCAL ROLE keyward_owner;
 
+ALTER TABLE transactions ALTER COLUMN seq TYPE smallint;
 ALTER TABLE transactions ADD COLUMN sealed bytea;
 COMMENT ON COLUMN transactions.sealed IS 'What a reversal or a repeated answer needs, sealed; erased by erase_transaction_sealed when final.';
 

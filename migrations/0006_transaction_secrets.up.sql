@@ -24,3 +24,6 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON transaction_secrets TO keyward_posp;
 
 DROP FUNCTION erase_transaction_sealed(date, uuid);
 ALTER TABLE transactions DROP COLUMN sealed;
+
+-- One event per try of a reversal, every half minute: two bytes would be used up after some eleven days.
+ALTER TABLE transactions ALTER COLUMN seq TYPE int;

@@ -32,7 +32,7 @@ const (
 // legalMoves lists, for each state, the states that may follow.
 var legalMoves = map[State][]State{
 	"":        {Received, Sending, Declined, Reversed},
-	Received:  {Sending, Declined, Failed},
+	Received:  {Sending, Approved, Declined, Failed}, // Approved at once: a balance inquiry moves no money and is not recorded as sending
 	Sending:   {Approved, Declined, Failed, InDoubt},
 	Approved:  {Reversing},
 	InDoubt:   {Reversed},

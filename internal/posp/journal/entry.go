@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/keyward/keyward/internal/ledger"
+	"github.com/keyward/keyward/internal/spool"
 	"github.com/keyward/keyward/internal/txn"
 )
 
@@ -22,6 +23,7 @@ type Entry struct {
 
 	mu       sync.Mutex
 	rec      ledger.Record // the fields that all records of the transaction share
+	unsafe   spool.Pos     // newest record that is written and that nobody has confirmed as durable yet
 	seq      int
 	state    txn.State
 	reply    *txn.Reply
@@ -86,15 +88,16 @@ func (e *Entry) Sending(ctx context.Context, host string, sealed []byte) error {
 	if err != nil {
 		return err
 	}
-	e.rec.Host, r.Host = host, host
-	r.Sealed, r.Content = sealed, []byte(e.content)
-	if err := e.j.append(ctx, r, true); err != nil {
+	r.Host, r.Sealed, r.Content = host, sealed, []byte(e.content)
+	written, err := e.write(ctx, r)
+	if written {
+		e.rec.Host, e.sealed = host, sealed
+	}
+	if err != nil {
 		return err
 	}
-	e.commit(r)
-	e.sealed = sealed
 	if owner, ok := e.j.takeConflict(e.rec.Txn); ok {
-		if err := e.settle(ctx, txn.NotSent, &txn.Reply{}, "the same request is transaction "+owner.String()); err != nil {
+		if _, err := e.settle(ctx, txn.NotSent, &txn.Reply{}, "the same request is transaction "+owner.String()); err != nil {
 			return err
 		}
 		return &TakenElsewhereError{Owner: owner}
@@ -103,31 +106,32 @@ func (e *Entry) Sending(ctx context.Context, host string, sealed []byte) error {
 }
 
 // Conclude records, durably, what became of the request (step 9). An unknown outcome of a request that was sent owes a reversal
-// from this record on. After an error nothing may be answered: the next start finds the transaction as sent.
+// from this record on. After an error nothing may be answered: an approval that nobody can promise to keep is taken back at
+// once, and a transaction without any record of its outcome is found as sent by the next start.
 func (e *Entry) Conclude(ctx context.Context, outcome txn.Outcome, reply txn.Reply, cause string) error {
 	e.mu.Lock()
-	defer e.mu.Unlock()
-	return e.settle(ctx, outcome, &reply, cause)
+	owed, err := e.settle(ctx, outcome, &reply, cause)
+	e.mu.Unlock()
+	if owed {
+		e.j.cfg.Owed(e)
+	}
+	return err
 }
 
-func (e *Entry) settle(ctx context.Context, outcome txn.Outcome, reply *txn.Reply, cause string) error {
+// settle does the work of Conclude; owed says that the caller has to announce a reversal once mu is free.
+func (e *Entry) settle(ctx context.Context, outcome txn.Outcome, reply *txn.Reply, cause string) (owed bool, err error) {
 	state := txn.Failed
 	switch {
-	case outcome == txn.Unknown && e.state == txn.Sending && e.rec.Kind.MovesMoney():
+	case outcome == txn.Unknown && e.state == txn.Sending:
 		state = txn.InDoubt
 	case outcome == txn.Answered && reply.Approved():
 		state = txn.Approved
 	case outcome == txn.Answered:
 		state = txn.Declined
 	}
-	money := e.rec.Kind.MovesMoney()
-	if !money && e.state == "" {
-		// What moves no money needs no record before it is sent: if it is lost, the terminal asks again.
-		e.state = txn.Sending
-	}
 	r, err := e.next(ledger.Outcome, state)
 	if err != nil {
-		return err
+		return false, err
 	}
 	r.Outcome, r.Reply, r.Cause = outcome, withoutBalance(reply), cause
 	if r.Seq == 1 {
@@ -135,18 +139,21 @@ func (e *Entry) settle(ctx context.Context, outcome txn.Outcome, reply *txn.Repl
 	}
 	if state == txn.InDoubt {
 		r.NextTry = e.j.cfg.Now()
+	}
+	written, err := e.write(ctx, r)
+	if !written {
+		return false, err
+	}
+	if state == txn.InDoubt {
 		e.cause, e.nextTry = cause, r.NextTry
 	}
-	if err := e.j.append(ctx, r, money); err != nil {
-		return err
-	}
-	e.commit(r)
 	e.reply = reply
 	close(e.settled)
-	if state == txn.InDoubt {
-		e.j.cfg.Owed(e)
+	if err != nil && state == txn.Approved && e.rec.Kind.MovesMoney() {
+		taken, _ := e.queueReversal(causeNotDone) // its failure adds nothing to err
+		return taken, err
 	}
-	return nil
+	return state == txn.InDoubt, err
 }
 
 // Answered records that the answer is about to be handed to the socket (step 10). It is written before the socket is, and not
@@ -162,7 +169,7 @@ func (e *Entry) Answered() error {
 		return nil
 	}
 	r := e.record(ledger.Answered, e.state)
-	if err := e.j.append(context.Background(), r, false); err != nil {
+	if _, err := e.j.append(r); err != nil {
 		return err
 	}
 	e.commit(r)
@@ -171,25 +178,40 @@ func (e *Entry) Answered() error {
 }
 
 // TakeBack records, durably, that the transaction is to be taken back, when the host holds it as approved. For every other settled
-// state it changes nothing. The caller has waited for Settled.
+// state, and for a kind that moves no money, it changes nothing. Without an error the state that it returns is safe. The caller has waited
+// for Settled.
 func (e *Entry) TakeBack(ctx context.Context, cause string) (txn.State, error) {
 	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.state != txn.Approved || !e.rec.Kind.MovesMoney() {
-		return e.state, nil
+	owed := false
+	var err error
+	if e.state == txn.Approved && e.rec.Kind.MovesMoney() {
+		owed, err = e.queueReversal(cause)
 	}
+	if err == nil {
+		err = e.confirm(ctx)
+	}
+	state := e.state
+	e.mu.Unlock()
+	if owed {
+		e.j.cfg.Owed(e)
+	}
+	return state, err
+}
+
+// queueReversal writes that an approval is to be taken back, and does not wait.
+func (e *Entry) queueReversal(cause string) (owed bool, err error) {
 	r, err := e.next(ledger.ReversalQueued, txn.Reversing)
 	if err != nil {
-		return e.state, err
+		return false, err
 	}
 	r.Cause, r.NextTry, r.Sealed = cause, e.j.cfg.Now(), e.sealed
-	if err := e.j.append(ctx, r, true); err != nil {
-		return e.state, err
+	pos, err := e.j.append(r)
+	if err != nil {
+		return false, err
 	}
 	e.commit(r)
-	e.cause, e.nextTry = cause, r.NextTry
-	e.j.cfg.Owed(e)
-	return e.state, nil
+	e.unsafe, e.cause, e.nextTry = pos, cause, r.NextTry
+	return true, nil
 }
 
 // Owes gives cause, tries so far and the time of the next try of the reversal.
@@ -200,7 +222,7 @@ func (e *Entry) Owes() (cause string, tries int, next time.Time) {
 }
 
 // Tried records that a reversal was sent without an answer, and when it is tried next.
-func (e *Entry) Tried(ctx context.Context, next time.Time, why string) error {
+func (e *Entry) Tried(_ context.Context, next time.Time, why string) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if !e.state.NeedsReversal() {
@@ -208,7 +230,7 @@ func (e *Entry) Tried(ctx context.Context, next time.Time, why string) error {
 	}
 	r := e.record(ledger.ReversalSent, e.state)
 	r.Tries, r.NextTry, r.Text = e.tries+1, next, why
-	if err := e.j.append(ctx, r, false); err != nil {
+	if _, err := e.j.append(r); err != nil {
 		return err
 	}
 	e.commit(r)
@@ -216,21 +238,47 @@ func (e *Entry) Tried(ctx context.Context, next time.Time, why string) error {
 	return nil
 }
 
-// Reversed records, durably, the host's answer to the reversal: the money is back where it was.
+// Reversed records, durably, the host's answer to the reversal: the money is back where it was. It may be called again after an error.
 func (e *Entry) Reversed(ctx context.Context, reply txn.Reply) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if e.state == txn.Reversed {
+		return e.confirm(ctx)
+	}
 	r, err := e.next(ledger.ReversalDone, txn.Reversed)
 	if err != nil {
 		return err
 	}
 	r.Reply, r.Tries = withoutBalance(&reply), e.tries+1
-	if err := e.j.append(ctx, r, true); err != nil {
-		return err
+	written, err := e.write(ctx, r)
+	if written {
+		e.tries, e.sealed = r.Tries, nil
+		close(e.undone)
+	}
+	return err
+}
+
+// write appends the record of a move and waits until it is durable. Once it is written it is part of the transaction, durable or not: its
+// number must never be given to another record, so the entry moves with it. The caller holds mu.
+func (e *Entry) write(ctx context.Context, r *ledger.Record) (written bool, err error) {
+	pos, err := e.j.append(r)
+	if err != nil {
+		return false, err
 	}
 	e.commit(r)
-	e.tries, e.sealed = r.Tries, nil
-	close(e.undone)
+	e.unsafe = pos
+	return true, e.confirm(ctx)
+}
+
+// confirm waits until all that was written about the transaction is durable. The caller holds mu.
+func (e *Entry) confirm(ctx context.Context) error {
+	if e.unsafe == 0 {
+		return nil
+	}
+	if err := e.j.confirm(ctx, e.unsafe); err != nil {
+		return err
+	}
+	e.unsafe = 0
 	return nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -50,6 +51,7 @@ func (j *Journal) Begin(k txn.Key, content [32]byte, base ledger.Record, receive
 		return old, old.Compare(content)
 	}
 	e := j.newEntry(k, string(content[:]), base, receivedAt)
+	e.state = txn.Received
 	ix.add(e)
 	return e, Fresh
 }
@@ -115,14 +117,17 @@ func (j *Journal) Tombstone(ctx context.Context, k txn.Key, base ledger.Record, 
 		return nil, err
 	}
 	r.Outcome, r.Cause, r.Text, r.Content = txn.NotSent, cause, "a reversal came first", tombstoneContent
-	if err := j.append(ctx, r, true); err != nil {
-		ix.forget(k)
+	written, err := e.write(ctx, r)
+	if !written {
+		ix.remove(e)
 		return nil, err
 	}
-	e.commit(r)
 	close(e.settled)
 	close(e.undone)
-	return e, nil
+	if _, taken := j.takeConflict(e.rec.Txn); taken && err == nil {
+		return j.Elsewhere(ctx, k) // the transaction itself was quicker, at another instance: it is the one to take back
+	}
+	return e, err
 }
 
 // tombstoneContent stands in the database where a request's digest would; it is shorter than any digest.
@@ -161,6 +166,9 @@ func (j *Journal) adopt(s *ledger.Standing) *Entry {
 	if old := ix.byKey[r.Key]; old != nil && old.rec.Txn == r.Txn {
 		return old
 	}
+	if e.state == txn.Sending && r.Instance != j.cfg.Instance {
+		return e // under way at another instance: its outcome will be in the database, not here, so it must be asked for again
+	}
 	ix.add(e)
 	return e
 }
@@ -191,6 +199,16 @@ func (ix *index) forget(k txn.Key) {
 	ix.mu.Lock()
 	defer ix.mu.Unlock()
 	delete(ix.byKey, k)
+}
+
+// remove takes an entry out that was never written, also of the queue: it will never settle and would hold up the others.
+func (ix *index) remove(e *Entry) {
+	ix.mu.Lock()
+	defer ix.mu.Unlock()
+	if ix.byKey[e.rec.Key] == e {
+		delete(ix.byKey, e.rec.Key)
+	}
+	ix.queue = slices.DeleteFunc(ix.queue, func(q *Entry) bool { return q == e })
 }
 
 // IsTakenElsewhere finds a *TakenElsewhereError in err.

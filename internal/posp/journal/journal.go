@@ -131,27 +131,29 @@ func (j *Journal) Failed() <-chan struct{} { return j.spool.Failed() }
 // DatabaseAway says that records are kept locally because PostgreSQL does not take them.
 func (j *Journal) DatabaseAway() bool { return j.away.Load() }
 
-// append writes a record into the spool and, when durable is set, waits until it is safe.
-func (j *Journal) append(ctx context.Context, r *ledger.Record, durable bool) error {
+// append writes a record into the spool; it survives the death of the process from then on, not of the machine. After an error nothing
+// was written.
+func (j *Journal) append(r *ledger.Record) (spool.Pos, error) {
 	b, err := r.Encode()
 	if err != nil {
-		return err
+		return 0, err
 	}
 	pos, err := j.spool.Append(b)
 	if err != nil {
-		return fmt.Errorf("%w: %w", ErrNotDurable, err)
+		return 0, fmt.Errorf("%w: %w", ErrNotDurable, err)
 	}
 	for seen := j.appended.Load(); uint64(pos) > seen && !j.appended.CompareAndSwap(seen, uint64(pos)); {
 		seen = j.appended.Load()
 	}
 	j.metrics.records.WithLabelValues(string(r.Event)).Inc()
-	if !durable {
-		return nil
-	}
+	return pos, nil
+}
+
+// confirm waits until a record is safe.
+func (j *Journal) confirm(ctx context.Context, pos spool.Pos) error {
 	began := time.Now()
-	err = j.waitDurable(ctx, pos)
-	j.metrics.durable.Observe(time.Since(began).Seconds())
-	return err
+	defer func() { j.metrics.durable.Observe(time.Since(began).Seconds()) }()
+	return j.waitDurable(ctx, pos)
 }
 
 func (j *Journal) waitDurable(ctx context.Context, pos spool.Pos) error {

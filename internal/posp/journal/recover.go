@@ -57,7 +57,7 @@ func (j *Journal) finish(ctx context.Context, e *Entry, s *ledger.Standing, doub
 		j.cfg.Owed(e)
 		return nil
 	case state == txn.Approved && !answered && doubtful:
-		return e.leaveUnconfirmed(ctx)
+		return e.leaveUnconfirmed()
 	case state == txn.Approved && !answered:
 		_, err := e.TakeBack(ctx, causeNotDone)
 		return err
@@ -70,11 +70,11 @@ func (j *Journal) finish(ctx context.Context, e *Entry, s *ledger.Standing, doub
 
 // leaveUnconfirmed closes an approval of which nobody knows whether it was answered: the terminal's next message, its reversal or
 // the end-of-day comparison settles it.
-func (e *Entry) leaveUnconfirmed(ctx context.Context) error {
+func (e *Entry) leaveUnconfirmed() error {
 	e.mu.Lock()
 	note := e.record(ledger.Note, e.state)
 	note.Text = "answered, unconfirmed: the machine was restarted before the answer was known to be on disk"
-	err := e.j.append(ctx, note, false)
+	_, err := e.j.append(note)
 	if err == nil {
 		e.commit(note)
 	}
