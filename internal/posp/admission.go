@@ -18,6 +18,9 @@ const (
 	signOnWait = 5 * time.Second
 	// maxReloads bounds looks into the database for unknown terminals per second: anybody can make terminal numbers up.
 	maxReloads = 20
+	// maxLookups bounds the reloads of working keys under way, below the database connections: a flood of wrong MACs must not take
+	// the journal's connections away.
+	maxLookups = 4
 	// maxCounted bounds the terminals whose sign-ons are counted within one minute.
 	maxCounted = 100_000
 )
@@ -32,6 +35,7 @@ var (
 type admission struct {
 	transactions chan struct{}
 	signOns      chan struct{}
+	lookups      chan struct{}
 	perMinute    int
 	now          func() time.Time
 
@@ -40,12 +44,20 @@ type admission struct {
 	counts  map[string]int
 	second  time.Time
 	reloads int
+	signing map[signing]chan struct{} // same requests wait for each other; bounded by maxTransactions
+}
+
+// signing is one sign-on request under way.
+type signing struct {
+	terminal string
+	request  [32]byte
 }
 
 func newAdmission(signOnsPerMinute int, now func() time.Time) *admission {
 	return &admission{
 		transactions: make(chan struct{}, maxTransactions), signOns: make(chan struct{}, maxSignOns),
-		perMinute: signOnsPerMinute, now: now, counts: map[string]int{},
+		lookups:   make(chan struct{}, maxLookups),
+		perMinute: signOnsPerMinute, now: now, counts: map[string]int{}, signing: map[signing]chan struct{}{},
 	}
 }
 
@@ -62,6 +74,32 @@ func (a *admission) signOn(ctx context.Context, terminal string) (release func()
 	return wait(ctx, a.signOns, signOnWait, errSignOns)
 }
 
+// alone waits while the very same sign-on request of the terminal is under way, so that both get the same answer.
+func (a *admission) alone(ctx context.Context, terminal string, request [32]byte) (done func(), err error) {
+	key := signing{terminal, request}
+	for {
+		a.mu.Lock()
+		other := a.signing[key]
+		if other == nil {
+			mine := make(chan struct{})
+			a.signing[key] = mine
+			a.mu.Unlock()
+			return func() {
+				a.mu.Lock()
+				delete(a.signing, key)
+				a.mu.Unlock()
+				close(mine)
+			}, nil
+		}
+		a.mu.Unlock()
+		select {
+		case <-other:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
 func (a *admission) count(terminal string) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -71,6 +109,11 @@ func (a *admission) count(terminal string) bool {
 	}
 	a.counts[terminal]++
 	return a.counts[terminal] <= a.perMinute
+}
+
+// lookup waits, within ctx, for a place to reload a terminal's working keys.
+func (a *admission) lookup(ctx context.Context) (release func(), err error) {
+	return wait(ctx, a.lookups, reloadTimeout, errBusy)
 }
 
 // mayReload says whether one more unknown terminal may be looked up in this second.

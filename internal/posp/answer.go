@@ -22,6 +22,7 @@ type incoming struct {
 	at       time.Time
 	terminal *device.Terminal
 	set      *workset.Set // whose MAK made the message's MAC; nil before that is known
+	entry    txn.ID       // the transaction that this message began; zero for none, a repeat included
 }
 
 // outgoing is what becomes of a message. A nil frame means that nothing is answered.
@@ -32,6 +33,7 @@ type outgoing struct {
 	err    error        // why it is not plainly good, for log and event
 	before func() error // called right before the frame goes to the socket; an error withholds it
 	lost   func()       // called when not a byte of the frame was handed to the socket
+	hand   *handover    // held over before, the socket and lost; nil when nobody else can answer
 	closes bool         // the connection is closed: nothing after this can be trusted
 }
 
@@ -115,22 +117,28 @@ func (f *flow) answer(ctx context.Context, in *incoming, reply txn.Reply) outgoi
 		// Digit 3 is cleared: nothing in an answer is an enciphered track (facts/unionpay.md §5).
 		m.Set(iso.SecurityControl, v[:2]+"0"+v[3:])
 	}
+	if out.frame, err = f.encodeMACed(ctx, in, p); err == nil {
+		return out
+	}
+	out.err = err
+	if reply.Approved() {
+		return out
+	}
+	// A refusal needs no MAC (facts/unionpay.md §4), and a terminal that is told at once is better off than one that waits.
+	return f.plain(in, codeSystem, err, nil)
+}
+
+// encodeMACed writes an answer with the MAC of the set that verified its request.
+func (f *flow) encodeMACed(ctx context.Context, in *incoming, p *unionpay.Packet) ([]byte, error) {
 	frame, mab, err := p.EncodeForMAC()
 	if err != nil {
-		out.err = err
-		return out
+		return nil, err
 	}
 	mac, err := f.macOf(ctx, in.set, mab)
 	if err != nil {
-		out.err = err
-		return out
+		return nil, err
 	}
-	if err := unionpay.SetMAC(frame, mac); err != nil {
-		out.err = err
-		return out
-	}
-	out.frame = frame
-	return out
+	return frame, unionpay.SetMAC(frame, mac)
 }
 
 // cardOrganisation is field 63.1 of an approved answer (facts/unionpay.md §2).

@@ -24,7 +24,12 @@ func (f *flow) candidates(ctx context.Context, in *incoming, again bool) []*work
 	}
 	ctx, cancel := context.WithTimeout(ctx, reloadTimeout)
 	defer cancel()
-	if err := f.keys.Reload(ctx, in.terminal.ID); err != nil {
+	release, err := f.admission.lookup(ctx)
+	if err == nil {
+		err = f.keys.Reload(ctx, in.terminal.ID)
+		release()
+	}
+	if err != nil {
 		f.log.DebugContext(ctx, "reload of working keys failed", "terminal", in.terminal.ID, "error", err)
 		return sets
 	}

@@ -53,23 +53,17 @@ func (e *Events) publish(event Event) {
 	}
 }
 
-// Recent gives the latest events, oldest first.
-func (e *Events) Recent() []Event {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return append([]Event(nil), e.recent...)
-}
-
-// Listen gives a channel of events from now on, and the function that ends it; ok is false when too many listen.
-func (e *Events) Listen() (events <-chan Event, end func(), ok bool) {
+// Listen gives the latest events, oldest first, a channel of all after them, and the function that ends it; ok is false when too many
+// listen.
+func (e *Events) Listen() (recent []Event, events <-chan Event, end func(), ok bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if len(e.listeners) >= maxListeners {
-		return nil, nil, false
+		return nil, nil, nil, false
 	}
 	l := make(chan Event, eventQueue)
 	e.listeners[l] = struct{}{}
-	return l, func() {
+	return append([]Event(nil), e.recent...), l, func() {
 		e.mu.Lock()
 		defer e.mu.Unlock()
 		delete(e.listeners, l)

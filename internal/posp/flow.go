@@ -6,6 +6,7 @@ package posp
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"time"
 
@@ -28,7 +29,7 @@ type HSM interface {
 	command.DataDecrypter
 }
 
-// flow holds what the flows work with. It has no state of its own.
+// flow holds what the flows work with.
 type flow struct {
 	cfg       FlowConfig
 	devices   *device.Table
@@ -40,7 +41,9 @@ type flow struct {
 	seal      *seal.Sealer
 	hosts     *hosts
 	admission *admission
+	handovers *handovers
 	events    *Events
+	fail      func(error) // ends the instance: it cannot keep what it promised
 	metrics   *metrics
 	log       *slog.Logger
 	now       func() time.Time
@@ -60,7 +63,7 @@ func (f *flow) purchase(ctx context.Context, in *incoming) outgoing {
 		return f.refuseFor(ctx, in, err)
 	}
 	if in.f60.Batch != in.set.Batch {
-		return f.refuse(in, codeSignOn, "batch number differs from ours")
+		return f.refuseMACed(ctx, in, codeSignOn, "batch number differs from ours")
 	}
 	req, err := f.request(ctx, in)
 	if err != nil {
@@ -69,13 +72,14 @@ func (f *flow) purchase(ctx context.Context, in *incoming) outgoing {
 
 	// Step 4: duplicate check. The record "received" need not be durable, and lives in memory.
 	if err := f.journal.Admit(); err != nil {
-		return f.refuse(in, codeSystem, "journal takes no new transaction: "+err.Error())
+		return f.refuseMACed(ctx, in, codeSystem, "journal takes no new transaction: "+err.Error())
 	}
 	entry, verdict := f.journal.Begin(req.Key, req.Content, f.facts(req), in.at)
 	if verdict != journal.Fresh {
 		return f.repeat(ctx, in, entry, verdict)
 	}
-	req.ID = entry.ID()
+	req.ID, in.entry = entry.ID(), entry.ID()
+	f.handovers.begin(in.entry)
 
 	// Step 5: choose the host. A pure function of the request.
 	h, err := f.hosts.choose(req)
@@ -90,6 +94,11 @@ func (f *flow) purchase(ctx context.Context, in *incoming) outgoing {
 	}
 
 	// Step 7: record "sending", durable. From here on the terminal's hanging up cancels nothing.
+	hostCtx, cancel, err := f.hostTime(ctx)
+	if err != nil {
+		return f.conclude(ctx, in, entry, host.Result{Outcome: txn.NotSent, Reply: txn.Reply{Code: codeSystem}, Err: err})
+	}
+	defer cancel()
 	ctx = context.WithoutCancel(ctx)
 	if err := f.recordSending(ctx, entry, req, h); err != nil {
 		if journal.IsTakenElsewhere(err) {
@@ -100,9 +109,7 @@ func (f *flow) purchase(ctx context.Context, in *incoming) outgoing {
 	}
 
 	// Step 8: the host exchange: answered, not sent, or unknown.
-	hostCtx, cancel := context.WithTimeout(ctx, f.cfg.HostTimeout.Std())
 	result := h.Exchange(hostCtx, msg)
-	cancel()
 
 	// Steps 9 and 10: record the outcome, durable; then MAC, encode, hand to the socket.
 	return f.conclude(ctx, in, entry, result)
@@ -127,12 +134,14 @@ func (f *flow) conclude(ctx context.Context, in *incoming, entry *journal.Entry,
 
 	// Step 9: record the outcome. An unknown one that moves money queues its reversal in the same write.
 	recordCtx, cancel := context.WithTimeout(ctx, f.cfg.RecordTimeout.Std())
-	err := entry.Conclude(recordCtx, result.Outcome, reply, causeNoAnswer)
+	err := entry.Conclude(recordCtx, result.Outcome, reply, reversalCauseOf(result.Err))
 	cancel()
+	if err != nil && result.Outcome != txn.NotSent {
+		return f.unrecorded(ctx, entry, err)
+	}
 	if err != nil {
-		// Nobody can promise that the outcome is kept: no answer. What was sent is found by the next start and reversed.
-		f.log.ErrorContext(ctx, "outcome cannot be recorded, the terminal gets no answer", "txn", entry.ID().String(), "error", err)
-		return outgoing{}
+		// Nothing was sent, so nothing can be lost: the worst that a missing record brings is a reversal of what the host never saw.
+		f.log.WarnContext(ctx, "refusal cannot be recorded", "txn", entry.ID().String(), "error", err)
 	}
 
 	// Step 10: MAC the answer, encode, hand to the socket. An approval that cannot be handed over is reversed.
@@ -141,13 +150,42 @@ func (f *flow) conclude(ctx context.Context, in *incoming, entry *journal.Entry,
 	if !reply.Approved() || result.Outcome != txn.Answered {
 		return out
 	}
-	if out.frame == nil {
-		f.takeBack(ctx, entry, "the answer could not be made")
-		return outgoing{err: out.err}
-	}
+	out.hand = f.handovers.find(entry.ID())
 	out.before = entry.Answered
-	out.lost = func() { f.takeBack(ctx, entry, "the answer could not be handed to the terminal's connection") }
+	out.lost = func() { f.takeBack(ctx, entry, "the answer could not be made or handed to the terminal's connection") }
 	return out
+}
+
+// hostTime bounds the host exchange by its own time-out and by what the whole request may take, less what comes after it, so that the
+// terminal is answered while it still listens.
+func (f *flow) hostTime(ctx context.Context) (context.Context, context.CancelFunc, error) {
+	limit := f.cfg.HostTimeout.Std()
+	if deadline, ok := ctx.Deadline(); ok {
+		limit = min(limit, time.Until(deadline)-f.cfg.HSMTimeout.Std())
+	}
+	if limit <= 0 {
+		return nil, nil, errors.New("no time is left to ask the host")
+	}
+	hostCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
+	return hostCtx, cancel, nil
+}
+
+// unrecorded is the end of a transaction whose outcome nobody can promise to keep: the terminal gets no answer. Where not even the
+// spool took the record the instance ends, because only a new start finds the transaction as sent and reverses it.
+func (f *flow) unrecorded(ctx context.Context, entry *journal.Entry, err error) outgoing {
+	f.log.ErrorContext(ctx, "outcome cannot be recorded, the terminal gets no answer", "txn", entry.ID().String(), "error", err)
+	if state, _, _ := entry.Standing(); state == txn.Sending {
+		f.fail(fmt.Errorf("the outcome of transaction %s cannot be recorded: %w", entry.ID(), err))
+	}
+	return outgoing{err: err}
+}
+
+// reversalCauseOf is field 39 of the reversal of an unknown outcome.
+func reversalCauseOf(err error) string {
+	if errors.Is(err, host.ErrMAC) {
+		return codeBadMAC
+	}
+	return causeNoAnswer
 }
 
 // takeBack queues the reversal of an approval that the terminal will not hear of.
@@ -179,7 +217,7 @@ func (f *flow) repeat(ctx context.Context, in *incoming, entry *journal.Entry, v
 		return outgoing{err: errors.New("the first of these requests is still under way")}
 	}
 	state, reply, _ := entry.Standing()
-	if reply == nil {
+	if reply == nil || reply.Code == "" && state != txn.InDoubt {
 		return f.refuseMACed(ctx, in, codeNoAnswer, "the first of these requests came to no answer")
 	}
 	answer := *reply
@@ -188,7 +226,7 @@ func (f *flow) repeat(ctx context.Context, in *incoming, entry *journal.Entry, v
 	}
 	out := f.answer(ctx, in, answer)
 	if state == txn.Approved {
-		out.before = entry.Answered
+		out.before, out.hand = entry.Answered, f.handovers.find(entry.ID())
 	}
 	return out
 }

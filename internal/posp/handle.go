@@ -19,6 +19,7 @@ func (f *flow) handle(ctx context.Context, conn *link.Conn, frame []byte) {
 	ctx, cancel := context.WithTimeout(ctx, f.cfg.TotalTimeout.Std())
 	defer cancel()
 	in, out := f.decide(ctx, frame)
+	defer f.handovers.end(in.entry)
 	if out.closes {
 		f.metrics.framing.Inc()
 		f.log.WarnContext(ctx, "framing fault, connection closed", "remote", conn.RemoteAddr().String(), "error", out.err)
@@ -32,25 +33,40 @@ func (f *flow) handle(ctx context.Context, conn *link.Conn, frame []byte) {
 // hand gives the answer to the socket, with what has to be recorded before, and what has to be undone when not a byte of
 // it went out.
 func (f *flow) hand(ctx context.Context, conn *link.Conn, in *incoming, out *outgoing) {
-	if out.frame == nil {
-		return
+	if out.hand == nil {
+		out.hand = &handover{}
 	}
-	if out.before != nil {
-		if err := out.before(); err != nil {
-			out.err = errors.Join(out.err, err)
-			out.frame = nil
-			return
-		}
+	out.hand.Lock()
+	defer out.hand.Unlock()
+	err := f.write(ctx, conn, out)
+	if err == nil || link.OutcomeOf(err) != link.NotSent {
+		out.hand.done = out.hand.done || out.frame != nil
+	} else if out.lost != nil && !out.hand.done {
+		out.lost()
 	}
-	err := conn.Write(context.WithoutCancel(ctx), out.frame)
 	if err == nil {
 		return
 	}
 	out.err = errors.Join(out.err, err)
-	if out.lost != nil && link.OutcomeOf(err) == link.NotSent {
-		out.lost()
-	}
 	f.log.InfoContext(ctx, "answer could not be handed over", "terminal", in.terminalID(), "error", err)
+}
+
+// write gives the answer to the socket, after the journal knows of it.
+func (f *flow) write(ctx context.Context, conn *link.Conn, out *outgoing) error {
+	notSent := func(err error) error { return &link.Error{Outcome: link.NotSent, Link: "terminals", Err: err} }
+	if out.frame == nil {
+		if out.lost == nil {
+			return nil
+		}
+		return notSent(errors.New("there is no answer"))
+	}
+	if out.before != nil {
+		if err := out.before(); err != nil {
+			out.frame = nil
+			return notSent(err)
+		}
+	}
+	return conn.Write(context.WithoutCancel(ctx), out.frame)
 }
 
 // decide is step 1 and the first half of step 2 of every flow: decode, look the terminal up, and choose the flow.
@@ -138,10 +154,16 @@ func (f *flow) lookup(ctx context.Context, in *incoming, id string) *outgoing {
 	return nil
 }
 
-// malformed answers 30 with trace, terminal and merchant as far as they were decoded; a request type that nobody can answer
-// closes the connection.
+// unreadableMTI is the type that a message without a readable one is taken for, so that its sender hears of the fault.
+const unreadableMTI = "0800"
+
+// malformed answers 30 with trace, terminal and merchant as far as they were decoded. A message that is itself an answer is never
+// answered: two ends could go on with it for ever. It closes the connection.
 func (f *flow) malformed(in *incoming, cause error) outgoing {
 	f.metrics.malformed.Inc()
+	if in.msg.MTI() == "" {
+		in.msg.SetMTI(unreadableMTI)
+	}
 	p, err := in.packet.Answer(0)
 	if err != nil {
 		return outgoing{err: cause, closes: true}

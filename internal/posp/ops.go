@@ -24,6 +24,9 @@ var openAPI []byte
 // eventPing is how often an idle event stream shows a sign of life, so that dead listeners are noticed.
 const eventPing = 15 * time.Second
 
+// eventWrite is how long one event may take to a listener.
+const eventWrite = 10 * time.Second
+
 func (a *App) startOps(ctx context.Context) error {
 	l := a.opt.Config.Operations
 	if l.Addr == "" {
@@ -99,7 +102,7 @@ func (a *App) status(w http.ResponseWriter, r *http.Request) error {
 
 // eventStream sends the latest messages and then each new one as server-sent events (HTML standard, §9.2).
 func (a *App) eventStream(w http.ResponseWriter, r *http.Request) error {
-	events, end, ok := a.flow.events.Listen()
+	recent, events, end, ok := a.flow.events.Listen()
 	if !ok {
 		return &httpapi.Error{
 			Status: http.StatusServiceUnavailable, Detail: "too many event streams are open",
@@ -108,10 +111,11 @@ func (a *App) eventStream(w http.ResponseWriter, r *http.Request) error {
 	}
 	defer end()
 	control := http.NewResponseController(w)
-	_ = control.SetWriteDeadline(time.Time{}) // a stream has no end; each write sets its own
+	// A stream has no end, but each write has: a listener that does not read is let go.
+	_ = control.SetWriteDeadline(time.Now().Add(eventWrite))
 	w.Header().Set("Content-Type", "text/event-stream")
 	w.Header().Set("Cache-Control", "no-store")
-	for _, e := range a.flow.events.Recent() {
+	for _, e := range recent {
 		if writeEvent(w, e) != nil {
 			return nil
 		}
@@ -129,8 +133,10 @@ func (a *App) eventStream(w http.ResponseWriter, r *http.Request) error {
 		case <-a.stopping:
 			return nil
 		case <-ping.C:
+			_ = control.SetWriteDeadline(time.Now().Add(eventWrite))
 			_, err = w.Write([]byte(": ping\n\n"))
 		case e := <-events:
+			_ = control.SetWriteDeadline(time.Now().Add(eventWrite))
 			err = writeEvent(w, e)
 		}
 		if err != nil || control.Flush() != nil {

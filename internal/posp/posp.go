@@ -69,11 +69,13 @@ func New(opt Options) (*App, error) {
 	if err != nil {
 		return nil, err
 	}
+	life := service.NewLifecycle(opt.Log)
 	return &App{
-		opt: opt, life: service.NewLifecycle(opt.Log), ready: &service.Ready{}, stopping: make(chan struct{}),
+		opt: opt, life: life, ready: &service.Ready{}, stopping: make(chan struct{}),
 		flow: &flow{
-			cfg: opt.Config.Flow, hsm: opt.HSM, hosts: downstreams, metrics: m, events: newEvents(), log: opt.Log, now: opt.Now,
-			admission: newAdmission(opt.Config.Flow.SignOnsPerMinute, opt.Now),
+			fail: life.Fail,
+			cfg:  opt.Config.Flow, hsm: opt.HSM, hosts: downstreams, metrics: m, events: newEvents(), log: opt.Log, now: opt.Now,
+			admission: newAdmission(opt.Config.Flow.SignOnsPerMinute, opt.Now), handovers: newHandovers(),
 		},
 	}, nil
 }

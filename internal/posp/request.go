@@ -33,7 +33,7 @@ func (f *flow) request(ctx context.Context, in *incoming) (*txn.Request, error) 
 	req := &txn.Request{
 		Kind: txn.Purchase, Key: in.key(m.MTI()), ReceivedAt: in.at, ProcCode: get(iso.ProcessingCode), Currency: get(iso.Currency),
 		Expiry: get(iso.Expiry), EntryMode: get(iso.EntryMode), CardSeq: get(iso.CardSequence), Condition: get(iso.ConditionCode),
-		PINLength: get(iso.PINCaptureCode), PINBlock: m.Secret(iso.PINBlock), Content: f.contentOf(m),
+		PINLength: get(iso.PINCaptureCode), PINBlock: m.Secret(iso.PINBlock),
 	}
 	if in.row.Kind == kind.Balance {
 		req.Kind = txn.Balance
@@ -66,6 +66,7 @@ func (f *flow) request(ctx context.Context, in *incoming) (*txn.Request, error) 
 	if req.PAN, err = cardNumber(m, req.Track2); err != nil {
 		return nil, err
 	}
+	req.Content = f.contentOf(m, req)
 	return req, checkPIN(req, security)
 }
 
@@ -76,8 +77,9 @@ func (in *incoming) key(mti string) txn.Key {
 	return txn.Key{Terminal: in.terminal.ID, Merchant: merchant, Batch: in.f60.Batch, Trace: trace, MTI: mti, Type: in.f60.Type}
 }
 
-// contentOf digests the message without PIN block and MAC, under the sealing key because card data is in it.
-func (f *flow) contentOf(m *iso.Message) [32]byte {
+// contentOf digests the message without PIN block and MAC, under the sealing key because card data is in it. Tracks count in clear: a
+// terminal that repeats a request after a new sign-on enciphers the same track under another key.
+func (f *flow) contentOf(m *iso.Message, req *txn.Request) [32]byte {
 	var b []byte
 	b = append(b, m.MTI()...)
 	for _, field := range m.Fields() {
@@ -85,6 +87,12 @@ func (f *flow) contentOf(m *iso.Message) [32]byte {
 			continue
 		}
 		v, _ := m.Get(field)
+		switch field {
+		case iso.Track2:
+			v = string(req.Track2.Reveal())
+		case iso.Track3:
+			v = string(req.Track3.Reveal())
+		}
 		b = binary.BigEndian.AppendUint16(b, uint16(field))
 		b = binary.BigEndian.AppendUint16(b, uint16(len(v)))
 		b = append(b, v...)
@@ -94,9 +102,18 @@ func (f *flow) contentOf(m *iso.Message) [32]byte {
 	return sum
 }
 
+// trackChars are what a clear track may hold: digits and the separator.
+const trackChars = "0123456789="
+
 // track gives a track in clear: deciphered in the HSM when field 53 says that the terminal enciphered it.
 func (f *flow) track(ctx context.Context, in *incoming, t secret.Track, security string) (secret.Track, error) {
-	if t.IsZero() || security[2] != tracksSealed {
+	if t.IsZero() {
+		return t, nil
+	}
+	if security[2] != tracksSealed {
+		if strings.Trim(string(t.Reveal()), trackChars) != "" {
+			return t, &refusal{code: codeFormat, why: "track holds something else than digits, and field 53 does not say that it is enciphered"}
+		}
 		return t, nil
 	}
 	if in.set.TDK.IsZero() {
@@ -117,7 +134,7 @@ func (f *flow) track(ctx context.Context, in *incoming, t secret.Track, security
 	if err != nil {
 		return t, &refusal{code: codeFormat, why: "enciphered track", err: err}
 	}
-	if strings.Trim(string(clearTrack.Reveal()), "0123456789=") != "" {
+	if strings.Trim(string(clearTrack.Reveal()), trackChars) != "" {
 		return t, &refusal{code: codeFormat, why: "track does not decipher to digits"}
 	}
 	return clearTrack, nil

@@ -2,6 +2,7 @@ package posp
 
 import (
 	"context"
+	"time"
 
 	"github.com/keyward/keyward/internal/ledger"
 	"github.com/keyward/keyward/internal/posp/journal"
@@ -12,6 +13,9 @@ import (
 // originalMTI maps the reversal's field 60.1 to the MTI of its original (facts/unionpay.md §3: a reversal has field 3, 25 and 60.1 of
 // the original and its trace number).
 var originalMTI = map[string]string{"22": "0200"}
+
+// courtesyWait is how long the answer to a reversal waits for the host's: a healthy host needs milliseconds.
+const courtesyWait = 2 * time.Second
 
 // reversal handles the terminal's 0400: the terminal got no answer, a wrong one, or could not finish. It is authentic or refused,
 // and once authentic it is answered 00 as soon as we know that the money is, or will be, where it was.
@@ -57,9 +61,11 @@ func (f *flow) reversal(ctx context.Context, in *incoming) outgoing {
 	if state.NeedsReversal() {
 		// It is owed, durably, and will be sent until the host answers. Waiting a moment for that answer is a courtesy to
 		// the next transaction of the same card.
+		moment := time.NewTimer(courtesyWait)
+		defer moment.Stop()
 		select {
 		case <-entry.Undone():
-		case <-waitCtx.Done():
+		case <-moment.C:
 		}
 	}
 	_, rrn := entry.Reference()

@@ -53,6 +53,11 @@ func (f *flow) signOn(ctx context.Context, in *incoming) outgoing {
 		return f.refuse(in, codeNotAllowed, fmt.Sprintf("sign-on asks for %s, the registry says %s", form.algorithm, in.terminal.Algorithm))
 	}
 	digest := sha256.Sum256(messageOf(in))
+	done, err := f.admission.alone(ctx, in.terminal.ID, digest)
+	if err != nil {
+		return f.plain(in, codeSystem, err, nil)
+	}
+	defer done()
 	if same := f.keys.Table.Load(in.terminal.ID).Same(digest, in.at); same != nil && in.at.Sub(same.MadeAt) < sameAnswerWindow && same.PSAM == in.terminal.PSAM {
 		return f.signedOn(in, same)
 	}
@@ -152,8 +157,10 @@ func (f *flow) batchFor(in *incoming) string {
 
 // signedOn makes the 0810: fields 11 12 13 32 37 39 41 42 60 62 (facts/unionpay.md §3).
 func (f *flow) signedOn(in *incoming, set *workset.Set) outgoing {
-	_, rrn := txn.HostReference(in.key(in.msg.MTI()), in.at.In(f.cfg.location).Format(time.RFC3339))
+	// All of it is of the moment when the set was made, so that the same request gets the same bytes.
+	_, rrn := txn.HostReference(in.key(in.msg.MTI()), set.MadeAt.In(f.cfg.location).Format(time.RFC3339))
 	return f.plain(in, codeOK, nil, func(m *iso.Message) {
+		f.stamp(m, set.MadeAt)
 		f60 := in.f60
 		f60.Batch = set.Batch
 		m.Set(iso.Private60, f60.String())
