@@ -42,18 +42,21 @@ SELECT t.terminal_id, t.merchant_id, t.state, m.state, t.profile, t.algorithm, t
 
 // Follower keeps a Table current from the database.
 type Follower struct {
-	table  *Table
-	url    string
-	log    *slog.Logger
-	now    func() time.Time
-	seq    int64 // of the last change that is in the table; used by run alone
-	cancel context.CancelFunc
-	done   chan struct{}
+	table *Table
+	url   string
+	log   *slog.Logger
+	now   func() time.Time
+	// loading holds one token: rows are read and put into the table by one at a time, so that an older reading never overwrites a newer
+	// one and a terminal that was suspended stays so.
+	loading chan struct{}
+	seq     int64 // of the last change that is in the table; used by run alone
+	cancel  context.CancelFunc
+	done    chan struct{}
 }
 
 // NewFollower makes a follower of the registry at url (posp's role). Start loads the table.
 func NewFollower(table *Table, url string, log *slog.Logger, now func() time.Time) *Follower {
-	return &Follower{table: table, url: url, log: log, now: now, done: make(chan struct{})}
+	return &Follower{table: table, url: url, log: log, now: now, loading: make(chan struct{}, 1), done: make(chan struct{})}
 }
 
 // Start loads the whole table and then follows changes in the background until Stop. It fails when the first load does.
@@ -202,6 +205,12 @@ func (f *Follower) loadAll(ctx context.Context, conn *pgx.Conn) error {
 
 // load reads the named terminals (nil for all) into the table; a named terminal without a row is removed.
 func (f *Follower) load(ctx context.Context, conn *pgx.Conn, ids []string) error {
+	select {
+	case f.loading <- struct{}{}:
+		defer func() { <-f.loading }()
+	case <-ctx.Done():
+		return fmt.Errorf("read terminals: %w", ctx.Err())
+	}
 	rows, err := conn.Query(ctx, rowsSQL, ids)
 	if err != nil {
 		return fmt.Errorf("read terminals: %w", err)

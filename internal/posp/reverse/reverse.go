@@ -181,15 +181,17 @@ func (e *Engine) try(ctx context.Context, j *job) {
 	e.done.WithLabelValues(string(result.Outcome)).Inc()
 	log := e.log.With("txn", j.entry.ID().String(), "try", j.tries+1)
 	if result.Outcome == txn.Answered {
-		if err := j.entry.Reversed(ctx, result.Reply); err == nil {
+		recordCtx, cancel := context.WithTimeout(ctx, tryTimeout)
+		err := j.entry.Reversed(recordCtx, result.Reply)
+		cancel()
+		if err == nil {
 			log.InfoContext(ctx, "reversal answered", "code", result.Reply.Code)
 			e.mu.Lock()
 			e.owed.Set(float64(e.due.Len()))
 			e.mu.Unlock()
 			return
-		} else {
-			result.Err = err
 		}
+		result.Err = err
 	}
 	j.tries++
 	pause := min(retryMin<<min(j.tries-1, 10), retryMax)
@@ -216,12 +218,13 @@ func (e *Engine) send(ctx context.Context, j *job) host.Result {
 		return fail(fmt.Errorf("host %q is not configured; add it again until its reversals are done", rec.Host))
 	}
 	id := j.entry.ID()
-	clear, err := e.seal.Open(j.entry.Sealed(), id[:])
+	plain, err := e.seal.Open(j.entry.Sealed(), id[:])
 	if err != nil {
 		return fail(err)
 	}
+	defer clear(plain)
 	var m Material
-	if err := json.Unmarshal(clear, &m); err != nil {
+	if err := json.Unmarshal(plain, &m); err != nil {
 		return fail(errors.New("sealed reversal material cannot be read"))
 	}
 	pan, err := secret.ParsePAN(m.PAN)
