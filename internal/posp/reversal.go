@@ -49,7 +49,7 @@ func (f *flow) reversal(ctx context.Context, in *incoming) outgoing {
 	}
 	if amount, ok := in.msg.Get(iso.Amount); ok && entry.Original().Amount != 0 {
 		if want, err := iso.FormatAmount(entry.Original().Amount); err != nil || want != amount {
-			return f.refuseMACed(ctx, in, "64", "the amount differs from the original's")
+			return f.refuseMACed(ctx, in, codeOtherAmount, "the amount differs from the original's")
 		}
 	}
 	recordCtx, cancelRecord := context.WithTimeout(ctx, f.cfg.RecordTimeout.Std())
