@@ -1,0 +1,201 @@
+package issuer
+
+import (
+	"bytes"
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/keyward/keyward/internal/httpapi"
+	"github.com/keyward/keyward/internal/order"
+	"github.com/keyward/keyward/keys"
+)
+
+const (
+	// callTimeout bounds one call: the relay to the key service takes 15 s at most.
+	callTimeout = 20 * time.Second
+	// maxAnswer bounds an answer: the longest is a page of orders of a few KiB each.
+	maxAnswer = 4 << 20
+)
+
+// errPeerAway says that another service could not be reached or could not work.
+var errPeerAway = errors.New("another service does not answer")
+
+// peerError is a refusal by another service, with what it told people to do.
+type peerError struct {
+	peer     string
+	status   int
+	detail   string
+	nextStep string
+}
+
+func (e *peerError) Error() string {
+	return fmt.Sprintf("%s answered %d: %s", e.peer, e.status, e.detail)
+}
+
+// peer calls one other service.
+type peer struct {
+	name string
+	url  string
+	http *http.Client
+}
+
+func newPeer(name string, cfg Peer) (*peer, error) {
+	transport := &http.Transport{MaxIdleConns: maxRuns, MaxIdleConnsPerHost: maxRuns}
+	if cfg.TLS != nil {
+		tls, err := httpapi.ClientTLS(cfg.TLS.Cert, string(cfg.TLS.Key), cfg.TLS.CA)
+		if err != nil {
+			return nil, fmt.Errorf("%s.tls: %w", name, err)
+		}
+		transport.TLSClientConfig = tls
+	}
+	return &peer{name: name, url: strings.TrimRight(cfg.URL, "/"), http: &http.Client{Timeout: callTimeout, Transport: transport}}, nil
+}
+
+// call sends one request on behalf of an actor. key is the idempotency key, empty for none. A refusal is a *peerError.
+func (p *peer) call(ctx context.Context, actor, method, path, key string, in, out any) error {
+	var body io.Reader
+	if in != nil {
+		text, err := json.Marshal(in)
+		if err != nil {
+			return err
+		}
+		body = bytes.NewReader(text)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, p.url+path, body)
+	if err != nil {
+		return err
+	}
+	if in != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	if key != "" {
+		req.Header.Set("Idempotency-Key", key)
+	}
+	req.Header.Set("X-Operator", actor)
+	resp, err := p.http.Do(req)
+	if err != nil {
+		return fmt.Errorf("%s: %w: %w", p.name, errPeerAway, err)
+	}
+	defer func() { _ = resp.Body.Close() }() // only read
+	text, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	if err != nil {
+		return fmt.Errorf("%s: %w: %w", p.name, errPeerAway, err)
+	}
+	if resp.StatusCode >= http.StatusBadRequest {
+		var problem struct {
+			Detail   string `json:"detail"`
+			NextStep string `json:"next_step"`
+		}
+		_ = json.Unmarshal(text, &problem) // whatever it is, the status says enough
+		refusal := &peerError{peer: p.name, status: resp.StatusCode, detail: problem.Detail, nextStep: problem.NextStep}
+		if resp.StatusCode >= http.StatusInternalServerError {
+			return fmt.Errorf("%w: %w", errPeerAway, refusal)
+		}
+		return refusal
+	}
+	if out == nil {
+		return nil
+	}
+	if err := json.Unmarshal(text, out); err != nil {
+		return fmt.Errorf("%s: %w: its answer cannot be read", p.name, errPeerAway)
+	}
+	return nil
+}
+
+// errNoOrder says that no order lets the card be issued.
+var errNoOrder = errors.New("no open, signed order covers the card")
+
+// signedOrder is an order as posv lists it.
+type signedOrder struct {
+	ID string `json:"order_id"`
+	order.Signed
+}
+
+// findOrder returns the named order, or the first open one that covers the card.
+func (a *App) findOrder(ctx context.Context, actor, psamNo, orderID string) (signedOrder, error) {
+	var list struct {
+		Orders []signedOrder `json:"orders"`
+	}
+	if err := a.registry.call(ctx, actor, http.MethodGet, "/v1/orders?state=signed&psam_no="+url.QueryEscape(psamNo), "", nil, &list); err != nil {
+		return signedOrder{}, err
+	}
+	for _, o := range list.Orders {
+		if (orderID == "" || o.ID == orderID) && len(o.Document) > 0 {
+			return o, nil
+		}
+	}
+	return signedOrder{}, fmt.Errorf("card %s: %w", psamNo, errNoOrder)
+}
+
+// register makes the card known to the registry and returns the state that it has there.
+func (a *App) register(ctx context.Context, actor, psamNo string) (state string, err error) {
+	var card struct {
+		State string `json:"state"`
+	}
+	err = a.registry.call(ctx, actor, http.MethodPost, "/v1/cards", newID(), map[string]string{"psam_no": psamNo}, &card)
+	return card.State, err
+}
+
+// markPersonalised tells the registry that the card holds its keys.
+func (a *App) markPersonalised(ctx context.Context, actor, psamNo, runID string) error {
+	return a.registry.call(ctx, actor, http.MethodPost, "/v1/cards/"+psamNo+"/state", newID(),
+		map[string]string{"state": "personalised", "reason": "issued in run " + runID}, nil)
+}
+
+// cardKeys are the check values of a card's keys.
+type cardKeys struct {
+	PSAM string    `json:"psam_no"`
+	Keys []keyView `json:"keys"`
+}
+
+// keyView is a key without its cryptogram, as the key service shows it.
+type keyView struct {
+	Name      string         `json:"name"`
+	Usage     keys.Usage     `json:"usage"`
+	Algorithm keys.Algorithm `json:"algorithm"`
+	Version   int            `json:"version"`
+	KCV       keys.KCV       `json:"kcv"`
+	State     keys.State     `json:"state"`
+}
+
+// find gives the check value of the active triple DES key with this name and usage: those are the keys that scripts write.
+func (c cardKeys) find(name string, usage keys.Usage) (keys.KCV, error) {
+	for _, k := range c.Keys {
+		if k.Name == name && k.Usage == usage && k.Algorithm == keys.TDES && k.State.Usable() && k.KCV != "" {
+			return k.KCV, nil
+		}
+	}
+	return "", fmt.Errorf("key service: %w: no active key %s (%s) in its answer", errPeerAway, name, usage)
+}
+
+// derive has the card's keys derived. The key service finds what it has done before by itself, so each call may have a new key.
+func (a *App) derive(ctx context.Context, actor, psamNo string, o signedOrder) (c cardKeys, err error) {
+	err = a.posp.call(ctx, actor, http.MethodPost, "/v1/cards", newID(), map[string]any{"psam_no": psamNo, "order": o.Signed}, &c)
+	return c, err
+}
+
+// script has the command made that writes one key.
+func (a *App) script(actor, psamNo string, o signedOrder) scripter {
+	return func(ctx context.Context, step, challenge string) ([]byte, error) {
+		var out struct {
+			APDU string `json:"apdu"`
+		}
+		err := a.posp.call(ctx, actor, http.MethodPost, "/v1/cards/"+psamNo+"/scripts", "", map[string]any{"order": o.Signed, "step": step, "challenge": challenge}, &out)
+		if err != nil {
+			return nil, err
+		}
+		apdu, err := hex.DecodeString(out.APDU)
+		if err != nil || len(apdu) == 0 {
+			return nil, fmt.Errorf("key service: %w: its script is not hex", errPeerAway)
+		}
+		return apdu, nil
+	}
+}
