@@ -89,8 +89,13 @@ func New(hosts func(name string) (host.Host, bool), log *slog.Logger, reg promet
 // Add takes a reversal that is owed from now on. It never blocks; the number is bounded by the journal.
 func (e *Engine) Add(entry *journal.Entry) {
 	_, tries, next := entry.Owes()
+	e.put(&job{entry: entry, at: next, tries: tries})
+}
+
+// put queues a job and wakes the loop, which may be waiting for a later one or for none at all.
+func (e *Engine) put(j *job) {
 	e.mu.Lock()
-	heap.Push(&e.due, &job{entry: entry, at: next, tries: tries})
+	heap.Push(&e.due, j)
 	e.owed.Set(float64(e.due.Len()))
 	e.mu.Unlock()
 	select {
@@ -204,10 +209,7 @@ func (e *Engine) try(ctx context.Context, j *job) {
 	if err := j.entry.Tried(ctx, j.at, why); err != nil {
 		log.ErrorContext(ctx, "reversal: cannot record a try", "error", err)
 	}
-	e.mu.Lock()
-	heap.Push(&e.due, j)
-	e.owed.Set(float64(e.due.Len()))
-	e.mu.Unlock()
+	e.put(j)
 }
 
 func (e *Engine) send(ctx context.Context, j *job) host.Result {
