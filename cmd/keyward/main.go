@@ -1,5 +1,5 @@
 // Command keyward runs the whole system on one machine: "keyward dev" starts it and stays, "keyward demo" tells the story once and
-// ends, "keyward sim" is the process of the simulators.
+// ends, "keyward sim" is the process of the simulators. "keyward init" and "keyward fill" do for containers what dev does for itself.
 package main
 
 import (
@@ -23,7 +23,7 @@ func run() int {
 	root := &cobra.Command{
 		Use: "keyward", Short: "Run the whole of Keyward on this machine", Version: service.Version(), SilenceUsage: true, SilenceErrors: true,
 	}
-	root.AddCommand(devCommand(kill), simCommand())
+	root.AddCommand(devCommand(kill), demoCommand(kill), simCommand(), initCommand(), fillCommand())
 	if err := root.ExecuteContext(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "keyward: "+err.Error())
 		return 1

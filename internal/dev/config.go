@@ -3,14 +3,17 @@ package dev
 import (
 	"fmt"
 	"path/filepath"
+	"time"
 
 	"github.com/goccy/go-yaml"
 
 	"github.com/keyward/keyward/internal/dev/ceremony"
 	"github.com/keyward/keyward/internal/dev/pki"
+	"github.com/keyward/keyward/internal/issuer"
 	"github.com/keyward/keyward/internal/keyservice"
 	"github.com/keyward/keyward/internal/posp"
 	"github.com/keyward/keyward/internal/posp/journal"
+	"github.com/keyward/keyward/internal/posv"
 	"github.com/keyward/keyward/internal/service"
 	"github.com/keyward/keyward/keys"
 	"github.com/keyward/keyward/migrations"
@@ -35,6 +38,8 @@ type parts struct {
 	offset int
 	pki    pki.Files
 	keys   ceremony.Keys
+	// hostTimeout is posp's patience with the bank, 0 for its default.
+	hostTimeout time.Duration
 }
 
 // writeConfigs writes one file per process, from the types that the processes read, so that a renamed setting does not compile.
@@ -92,6 +97,11 @@ func (p parts) posp() posp.Config {
 	c.SealKey = keyConfig(p.keys.Seal)
 	c.Journal = posp.JournalConfig{Dir: p.layout.path("state", "spool"), Ack: journal.AckDatabase}
 	c.Flow.SignOnsPerMinute = devSignOns
+	if p.hostTimeout > 0 {
+		// The chain of time-outs must stay one: host > HSM > one command.
+		c.Flow.HostTimeout, c.Flow.HSMTimeout = service.Duration(p.hostTimeout), service.Duration(p.hostTimeout*3/4)
+		c.HSM.Timeout = service.Duration(p.hostTimeout / 2)
+	}
 	return c
 }
 
@@ -136,5 +146,22 @@ func (p parts) sim() control.Config {
 // program is the path of one of Keyward's programs: they are built into one directory.
 func program(binDir, name string) string { return filepath.Join(binDir, name) }
 
-func (p parts) posv() any   { return map[string]any{} }
-func (p parts) issuer() any { return map[string]any{} }
+func (p parts) posv() posv.Config {
+	c := posv.DefaultConfig()
+	c.Profile, c.Log = service.Dev, p.log()
+	c.Database.URLFile = p.database(migrations.RolePOSV)
+	c.API = p.listen(portPOSV)
+	c.OrderKeyFile = service.SecretFile(p.pki.OrderKey)
+	return c
+}
+
+func (p parts) issuer() issuer.Config {
+	c := issuer.DefaultConfig()
+	c.Profile, c.Log = service.Dev, p.log()
+	c.Database.URLFile = p.database(migrations.RoleIssuer)
+	c.Listen = p.listen(portIssuer)
+	c.POSP = issuer.Peer{URL: "http://" + at(portOperations, p.offset), Private: true}
+	c.Registry = issuer.Peer{URL: "http://" + at(portPOSV, p.offset), Private: true}
+	c.Reader = issuer.ReaderConfig{Driver: issuer.DriverSim, URL: "http://" + at(portControl, p.offset)}
+	return c
+}

@@ -86,9 +86,8 @@ func (s Services) Fill(ctx context.Context, terminals int, traffic bool) (int, e
 	if err != nil || len(missing) == 0 {
 		return 0, err
 	}
-	err = s.POSV.As(author).Call(ctx, http.MethodPut, "/v1/merchants/"+merchantID, "", map[string]any{"name": merchantName}, nil)
-	if err != nil {
-		return 0, fmt.Errorf("register the merchant: %w", err)
+	if err := s.Merchant(ctx); err != nil {
+		return 0, err
 	}
 	orderOf := map[int]string{}
 	for _, run := range runs(missing) {
@@ -106,6 +105,15 @@ func (s Services) Fill(ctx context.Context, terminals int, traffic bool) (int, e
 		}
 		return s.Install(ctx, terminalID(n), psamNo(n))
 	})
+}
+
+// Merchant registers the test merchant, or leaves it as it is.
+func (s Services) Merchant(ctx context.Context) error {
+	err := s.POSV.As(author).Call(ctx, http.MethodPut, "/v1/merchants/"+merchantID, "", map[string]any{"name": merchantName}, nil)
+	if err != nil {
+		return fmt.Errorf("register the merchant: %w", err)
+	}
+	return nil
 }
 
 // missing are the wanted terminals that have no card yet.

@@ -43,6 +43,8 @@ type Options struct {
 	Log       *slog.Logger
 	// Fast gives up the database's durability: for a system that is thrown away.
 	Fast bool
+	// HostTimeout is how long posp waits for the bank; 0 is its default.
+	HostTimeout time.Duration
 }
 
 // complete checks the options and fills in what has a default.
@@ -82,6 +84,9 @@ func (o *Options) complete() error {
 
 // maxRate is the most transactions per second that the simulators' traffic takes.
 const maxRate = 1000
+
+// errInterrupted says that somebody pressed Ctrl-C before the system was ready.
+var errInterrupted = errors.New("interrupted while starting")
 
 // System is everything, running. Make one with Start; Stop it once.
 type System struct {
@@ -164,7 +169,7 @@ func Start(ctx context.Context, opt Options, kill <-chan struct{}) (s *System, e
 	}
 
 	// Step 6: configuration files.
-	if err := (parts{s.layout, opt.Offset, certificates, testKeys}).writeConfigs(); err != nil {
+	if err := (parts{s.layout, opt.Offset, certificates, testKeys, opt.HostTimeout}).writeConfigs(); err != nil {
 		return s, err
 	}
 
@@ -233,6 +238,9 @@ func (s *System) startProcesses(ctx context.Context, certificates pki.Files) err
 		err := processes.Start(ctx, supervise.Spec{
 			Name: p.name, Path: program(s.opt.BinDir, p.program), Args: append(p.args, "--config", s.layout.config(p.name)), Ready: p.ready,
 		})
+		if ctx.Err() != nil {
+			return fmt.Errorf("%w; nothing is left running", errInterrupted)
+		}
 		if err != nil {
 			return fmt.Errorf("%w\nNext step: read the log above; if the data is at fault, start afresh with `make dev-reset`", err)
 		}
