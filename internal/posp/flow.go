@@ -146,7 +146,7 @@ func (f *flow) conclude(ctx context.Context, in *incoming, entry *journal.Entry,
 
 	// Step 10: MAC the answer, encode, hand to the socket. An approval that cannot be handed over is reversed.
 	out := f.answer(ctx, in, reply)
-	out.err = result.Err
+	out.err = errors.Join(result.Err, out.err)
 	if !reply.Approved() || result.Outcome != txn.Answered {
 		return out
 	}

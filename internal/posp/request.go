@@ -22,6 +22,7 @@ const currencyCNY = "156"
 const (
 	pinNone      = '0'
 	pinWithPAN   = '2'
+	tracksClear  = '0'
 	tracksSealed = '1'
 )
 
@@ -110,7 +111,10 @@ func (f *flow) track(ctx context.Context, in *incoming, t secret.Track, security
 	if t.IsZero() {
 		return t, nil
 	}
-	if security[2] != tracksSealed {
+	if security[2] != tracksSealed && security[2] != tracksClear {
+		return t, &refusal{code: codeFormat, why: "track form of field 53 is not known"}
+	}
+	if security[2] == tracksClear {
 		if strings.Trim(string(t.Reveal()), trackChars) != "" {
 			return t, &refusal{code: codeFormat, why: "track holds something else than digits, and field 53 does not say that it is enciphered"}
 		}

@@ -9,10 +9,12 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/keyward/keyward/hsmclient"
 	"github.com/keyward/keyward/hsmclient/racal"
@@ -58,6 +60,8 @@ type system struct {
 	client   *hsmclient.Client
 	cfg      posp.Config
 	app      *posp.App
+	reg      *prometheus.Registry
+	stopPOSP func()
 	spoolDir string
 }
 
@@ -154,16 +158,25 @@ func (s *system) startPOSP() {
 	}, client)
 	s.must(err)
 	s.must(bankHost.Start(ctx))
-	app, err := posp.New(posp.Options{Config: s.cfg, HSM: client, Hosts: []host.Host{bankHost}, Log: log, Registry: service.NewRegistry()})
+	s.reg = service.NewRegistry()
+	app, err := posp.New(posp.Options{Config: s.cfg, HSM: client, Hosts: []host.Host{bankHost}, Log: log, Registry: s.reg})
 	s.must(err)
 	s.must(app.Start(ctx))
 	s.app = app
-	s.t.Cleanup(func() {
+	s.stopPOSP = sync.OnceFunc(func() {
 		s.stop("posp", app.Stop)
 		s.stop("host", bankHost.Stop)
 		s.stop("hsm client", client.Stop)
 	})
+	s.t.Cleanup(s.stopPOSP)
 	s.await("the bank's line", func() bool { return bankHost.Ready() == nil })
+}
+
+// restart stops posp in good order and starts it anew on the same database and spool.
+func (s *system) restart() {
+	s.t.Helper()
+	s.stopPOSP()
+	s.startPOSP()
 }
 
 // enrol stores card, key, terminal and binding as issuer and posv do.
