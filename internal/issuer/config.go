@@ -26,6 +26,8 @@ type Peer struct {
 	URL     string             `yaml:"url"`
 	Private bool               `yaml:"private"`
 	TLS     *service.TLSConfig `yaml:"tls,omitempty"`
+	// TokenFile holds the token that the other service asks for; empty when it asks for none.
+	TokenFile service.SecretFile `yaml:"token_file"`
 }
 
 // ReaderConfig chooses the card reader.

@@ -16,6 +16,7 @@ import (
 	"github.com/keyward/keyward/internal/httpapi"
 	"github.com/keyward/keyward/internal/order"
 	"github.com/keyward/keyward/keys"
+	"github.com/keyward/keyward/keys/secret"
 )
 
 const (
@@ -42,9 +43,10 @@ func (e *peerError) Error() string {
 
 // peer calls one other service.
 type peer struct {
-	name string
-	url  string
-	http *http.Client
+	name  string
+	url   string
+	token secret.Bytes // empty: none is sent
+	http  *http.Client
 }
 
 func newPeer(name string, cfg Peer) (*peer, error) {
@@ -56,7 +58,14 @@ func newPeer(name string, cfg Peer) (*peer, error) {
 		}
 		transport.TLSClientConfig = tls
 	}
-	return &peer{name: name, url: strings.TrimRight(cfg.URL, "/"), http: &http.Client{Timeout: callTimeout, Transport: transport}}, nil
+	p := &peer{name: name, url: strings.TrimRight(cfg.URL, "/"), http: &http.Client{Timeout: callTimeout, Transport: transport}}
+	if cfg.TokenFile != "" {
+		var err error
+		if p.token, err = cfg.TokenFile.Read(); err != nil {
+			return nil, fmt.Errorf("%s.token_file: %w", name, err)
+		}
+	}
+	return p, nil
 }
 
 // call sends one request on behalf of an actor. key is the idempotency key, empty for none. A refusal is a *peerError.
@@ -78,6 +87,9 @@ func (p *peer) call(ctx context.Context, actor, method, path, key string, in, ou
 	}
 	if key != "" {
 		req.Header.Set("Idempotency-Key", key)
+	}
+	if !p.token.IsZero() {
+		req.Header.Set("Authorization", "Bearer "+string(p.token.Reveal()))
 	}
 	req.Header.Set("X-Operator", actor)
 	resp, err := p.http.Do(req)
@@ -113,22 +125,35 @@ func (p *peer) call(ctx context.Context, actor, method, path, key string, in, ou
 // errNoOrder says that no order lets the card be issued.
 var errNoOrder = errors.New("no open, signed order covers the card")
 
-// signedOrder is an order as posv lists it.
+// signedOrder is an order as posv shows it.
 type signedOrder struct {
-	ID string `json:"order_id"`
+	ID    string `json:"order_id"`
+	State string `json:"state"`
 	order.Signed
 }
 
+// usable says that the order can be shown to the key service.
+func (o signedOrder) usable() bool { return o.State == "signed" && len(o.Document) > 0 }
+
 // findOrder returns the named order, or the first open one that covers the card.
 func (a *App) findOrder(ctx context.Context, actor, psamNo, orderID string) (signedOrder, error) {
+	if orderID != "" {
+		var o signedOrder
+		err := a.registry.call(ctx, actor, http.MethodGet, "/v1/orders/"+url.PathEscape(orderID), "", nil, &o)
+		var refusal *peerError
+		if errors.As(err, &refusal) && refusal.status == http.StatusNotFound || err == nil && !o.usable() {
+			return signedOrder{}, fmt.Errorf("card %s: order %s is unknown or not signed: %w", psamNo, orderID, errNoOrder)
+		}
+		return o, err
+	}
 	var list struct {
-		Orders []signedOrder `json:"orders"`
+		Items []signedOrder `json:"items"`
 	}
 	if err := a.registry.call(ctx, actor, http.MethodGet, "/v1/orders?state=signed&psam_no="+url.QueryEscape(psamNo), "", nil, &list); err != nil {
 		return signedOrder{}, err
 	}
-	for _, o := range list.Orders {
-		if (orderID == "" || o.ID == orderID) && len(o.Document) > 0 {
+	for _, o := range list.Items {
+		if o.usable() {
 			return o, nil
 		}
 	}
