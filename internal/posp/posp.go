@@ -23,6 +23,7 @@ import (
 	"github.com/keyward/keyward/internal/posp/workkeys"
 	"github.com/keyward/keyward/internal/service"
 	"github.com/keyward/keyward/internal/spool"
+	"github.com/keyward/keyward/iso/unionpay"
 )
 
 // Bounds of the parts' stops, last started first. Together they stay below what supervisors allow (30 s).
@@ -167,7 +168,8 @@ func (a *App) Events() *Events { return a.flow.events }
 func (a *App) startTerminals(ctx context.Context) error {
 	for i, l := range a.opt.Config.Terminals {
 		cfg := link.ServerConfig{
-			Name: fmt.Sprintf("terminals-%d", i+1), Addr: l.Addr, Handler: a.flow.handle, Log: a.opt.Log, Registerer: a.opt.Registry,
+			Name: fmt.Sprintf("terminals-%d", i+1), Addr: l.Addr, MaxFrame: unionpay.MaxFrame, Handler: a.flow.handle, Log: a.opt.Log,
+			Registerer: a.opt.Registry,
 			OnBadFrame: func(link.Reason) { a.flow.metrics.framing.Inc() },
 		}
 		if l.TLS != nil {

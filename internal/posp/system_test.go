@@ -290,3 +290,15 @@ func unhex(s string) []byte {
 	}
 	return b
 }
+
+// awaitLong is await for what takes several time-outs of posp.
+func (s *system) awaitLong(what string, ok func() bool) {
+	s.t.Helper()
+	deadline := time.Now().Add(45 * time.Second)
+	for !ok() {
+		if time.Now().After(deadline) {
+			s.t.Fatalf("waited in vain for %s", what)
+		}
+		time.Sleep(20 * time.Millisecond) // polling; there is no signal for it
+	}
+}
