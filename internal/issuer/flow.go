@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/keyward/keyward/keys"
 )
@@ -27,6 +28,9 @@ type StepDone struct {
 type request struct {
 	psamNo, orderID, key, actor string
 }
+
+// endTimeout bounds the recording of a run's end, which comes also after the run's own time is over.
+const endTimeout = 2 * time.Second
 
 // issue personalises one card. Every step is recorded before it is done, and every step finds out by itself whether an earlier run
 // has done it, so the same card can be run again after a failure or a crash at any place.
@@ -60,7 +64,9 @@ func (a *App) issue(ctx context.Context, req request) (Issued, error) {
 	err = a.personalise(ctx, req, o, &out)
 
 	// Step 11: record the end, with its audit record. A run whose end cannot be recorded has not succeeded.
-	if endErr := a.runs.end(context.WithoutCancel(ctx), run, req.actor, err); err == nil {
+	endCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), endTimeout)
+	defer cancel()
+	if endErr := a.runs.end(endCtx, run, req.actor, err); err == nil {
 		err = endErr
 	}
 	return out, err

@@ -25,9 +25,10 @@ const (
 	drainTime = 15 * time.Second
 	// startWait bounds the wait for the database at start.
 	startWait = 45 * time.Second
-	// runTimeout bounds one run: a dozen calls that each answer in well under a second, or after a time-out or two. It stays below
-	// the write time-out of the listener (90 s).
-	runTimeout = 75 * time.Second
+	// runTimeout bounds one run: a dozen calls that each answer in well under a second, or after a time-out or two.
+	runTimeout = 50 * time.Second
+	// turnTimeout bounds the wait for a free place. Together with runTimeout it stays below the write time-out of the listener (90 s).
+	turnTimeout = 30 * time.Second
 	// maxRuns bounds the runs at once: a row of readers on one desk. Further requests wait for their turn.
 	maxRuns = 8
 )
@@ -146,10 +147,12 @@ func (a *App) stopRuns(ctx context.Context) error {
 
 // run waits for a turn and runs one card. The client's hanging up does not stop it: half a card helps nobody.
 func (a *App) run(ctx context.Context, req request) (Issued, error) {
+	waitCtx, stopWaiting := context.WithTimeout(ctx, turnTimeout)
+	defer stopWaiting()
 	select {
 	case a.turn <- struct{}{}:
-	case <-ctx.Done():
-		return Issued{}, fmt.Errorf("wait for a free reader: %w", ctx.Err())
+	case <-waitCtx.Done():
+		return Issued{}, fmt.Errorf("wait for one of %d places: %w", maxRuns, waitCtx.Err())
 	case <-a.working.Done():
 		return Issued{}, errors.New("the issuer is stopping")
 	}
