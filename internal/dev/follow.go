@@ -105,7 +105,7 @@ func (s Screen) line(e event) string {
 		}
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s %s%-10s %-8s %-2s%s", e.At.Local().Format("15:04:05.000"), mark, e.Kind, e.Terminal, e.Code, reset)
+	fmt.Fprintf(&b, "%s %s%-15s %-8s %-2s%s", e.At.Local().Format("15:04:05.000"), mark, e.Kind, e.Terminal, e.Code, reset)
 	if e.Trace != "" {
 		fmt.Fprintf(&b, "  trace %s", e.Trace)
 	}
