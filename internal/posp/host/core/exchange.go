@@ -105,7 +105,8 @@ func (h *Host) stamp(m *iso.Message, now, transaction time.Time) {
 func (h *Host) reply(code string, answer *iso.Message) txn.Reply {
 	r := txn.Reply{
 		Code: code, SettlementDate: answer.Text(iso.SettlementDate), AcquirerID: answer.Text(iso.Acquirer), RRN: answer.Text(iso.Reference),
-		Balance: answer.Text(iso.Balance), HostTime: h.hostTime(answer.Text(iso.LocalDate), answer.Text(iso.LocalTime)),
+		Institutions: answer.Text(iso.AdditionalResponse), Balance: answer.Text(iso.Balance),
+		HostTime: h.hostTime(answer.Text(iso.LocalDate), answer.Text(iso.LocalTime)),
 	}
 	if r.Approved() {
 		r.AuthCode = answer.Text(iso.AuthCode)
