@@ -123,6 +123,7 @@ func (s *system) config() posp.Config {
 	cfg.Profile, cfg.Instance = service.Test, "posp-test"
 	cfg.Database.URLFile = service.SecretFile(urlFile)
 	cfg.Terminals = []service.ListenerConfig{{Addr: "127.0.0.1:" + freePort(s.t), Private: true}}
+	cfg.Operations = operations(s.t)
 	cfg.HSM.Domain = testDomain
 	cfg.HSM.Members = []service.HSMMember{{Name: "hsm1", Addr: s.hsm.Addr("online").String()}}
 	cfg.Hosts = []posp.HostConfig{{Name: "core", Dialect: "core", Addr: s.bank.Addr(), Private: true, ZPK: key("001", zpkKey), ZAK: key("008", zakKey)}}

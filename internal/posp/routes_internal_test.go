@@ -1,0 +1,21 @@
+package posp
+
+import (
+	"log/slog"
+	"net/http"
+	"testing"
+
+	"github.com/keyward/keyward/internal/httpapi/httpapitest"
+	"github.com/keyward/keyward/internal/service"
+)
+
+// TestRoutesAreDocumented holds the operations API against its OpenAPI document.
+func TestRoutesAreDocumented(t *testing.T) {
+	t.Parallel()
+	a := &App{opt: Options{Relay: http.NotFoundHandler(), Log: slog.New(slog.DiscardHandler), Registry: service.NewRegistry()}, ready: &service.Ready{}}
+	router, err := a.routes()
+	if err != nil {
+		t.Fatal(err)
+	}
+	httpapitest.CheckRoutes(t, router, openAPI)
+}
