@@ -44,9 +44,10 @@ type Relay struct {
 	listener net.Listener
 	wg       sync.WaitGroup
 
-	mu    sync.Mutex
-	keys  map[string]workKeys
-	conns map[net.Conn]struct{}
+	mu      sync.Mutex
+	stopped bool
+	keys    map[string]workKeys
+	conns   map[net.Conn]struct{}
 }
 
 // Start connects to HSMs and bank, signs on at the bank and serves terminals on a free port.
@@ -88,6 +89,7 @@ func (r *Relay) Stop() {
 		_ = r.listener.Close() // only ever "already closed"
 	}
 	r.mu.Lock()
+	r.stopped = true
 	for c := range r.conns {
 		_ = c.Close() // a terminal of the measurement is told nothing
 	}
@@ -108,9 +110,13 @@ func (r *Relay) accept() {
 			return
 		}
 		r.mu.Lock()
-		r.conns[c] = struct{}{}
+		if r.stopped {
+			_ = c.Close() // came while the relay stopped
+		} else {
+			r.conns[c] = struct{}{}
+			r.wg.Go(func() { r.serve(c) })
+		}
 		r.mu.Unlock()
-		r.wg.Go(func() { r.serve(c) })
 	}
 }
 
