@@ -46,6 +46,9 @@ var seed = []struct{ role, statement string }{
 	{migrations.RolePOSP, "INSERT INTO reversals (txn_id, business_date, cause, sealed) VALUES (gen_random_uuid(), '2026-01-01', 'silent', 'x')"},
 	{migrations.RolePOSP, "INSERT INTO posp_instances (instance_id, lease_until) VALUES ('a', now())"},
 	{migrations.RolePOSV, "INSERT INTO users (user_id, name, role, password_hash) VALUES ('u', 'U', 'viewer', 'x')"},
+	{migrations.RolePOSV, `INSERT INTO orders (order_id, author, psam_from, count, algorithms, expires_at)
+		VALUES ('00000000-0000-0000-0000-000000000003', 'a', '60000000000000000001', 1, '{tdes}', now())`},
+	{migrations.RolePOSV, "INSERT INTO order_approvals (order_id, approver) VALUES ('00000000-0000-0000-0000-000000000003', 'a')"},
 	{migrations.RoleIssuer, "INSERT INTO audit (actor, action) VALUES ('test', 'test')"},
 	{migrations.RoleKeys, "INSERT INTO idempotency_keys (service, key, request_digest) VALUES ('keys', 'k', '')"},
 }
@@ -139,6 +142,15 @@ func TestGrants(t *testing.T) {
 		{"SELECT * FROM users", []string{posv}},
 		{"UPDATE users SET state = 'suspended'", []string{posv}},
 		{"DELETE FROM users", nil},
+		{"SELECT * FROM orders", []string{posv}},
+		{"UPDATE orders SET state = 'withdrawn', updated_at = now()", []string{posv}},
+		{"UPDATE orders SET count = 1000", nil},
+		{"UPDATE orders SET author = 'x'", nil},
+		{"UPDATE orders SET expires_at = now() + interval '1 year'", nil},
+		{"DELETE FROM orders", nil},
+		{"SELECT * FROM order_approvals", []string{posv}},
+		{"UPDATE order_approvals SET approver = 'x'", nil},
+		{"DELETE FROM order_approvals", nil},
 		{"SELECT * FROM audit", []string{posp, keys, issuer, posv}},
 		{"INSERT INTO audit (actor, action, object, detail) VALUES ('a', 'b', 'c', '{}') RETURNING seq", []string{posp, keys, issuer, posv}},
 		{"UPDATE audit SET actor = 'x'", nil},
@@ -181,8 +193,8 @@ func TestAppendOnlyTables(t *testing.T) {
 	t.Parallel()
 	pools := seeded(t)
 	tables := list(t, pools[postgres.Superuser], `SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p')
-		AND relname ~ '^(transactions|audit|issue_orders|issue_order_cards|device_changes|.*_events)(_default|_[0-9]{8})?$' ORDER BY 1`)
-	if len(tables) != 11 {
+		AND relname ~ '^(transactions|audit|issue_orders|issue_order_cards|order_approvals|device_changes|.*_events)(_default|_[0-9]{8})?$' ORDER BY 1`)
+	if len(tables) != 12 {
 		t.Errorf("append-only tables: %q", tables)
 	}
 	for _, table := range tables {

@@ -8,7 +8,7 @@
   try { paused = sessionStorage.getItem("keyward-paused") === "1"; } catch (e) { /* no storage: it begins running */ }
   live.hidden = false; pause.hidden = false; reload.hidden = true;
   function show(fault) {
-    var words = paused ? live.dataset.off : fault ? live.dataset.fault : live.dataset.on;
+    var words = paused ? live.dataset.stopped : fault ? live.dataset.fault : live.dataset.running;
     if (live.textContent !== words) { live.textContent = words; }
     live.className = paused ? "off" : fault ? "fault" : "on";
     pause.textContent = paused ? pause.dataset.go : pause.dataset.pause;
