@@ -51,7 +51,7 @@ const (
 
 // system is a whole front end in one process: posp, a simulated HSM and bank, PostgreSQL, and terminals with cards.
 type system struct {
-	t        *testing.T
+	t        testing.TB
 	db       *pgtest.DB
 	admin    *pgxpool.Pool
 	hsm      *hsm.Device
@@ -66,7 +66,7 @@ type system struct {
 }
 
 // newSystem brings everything up with terminals 10000001 to 10000003 issued and bound.
-func newSystem(t *testing.T, change func(*posp.Config)) *system {
+func newSystem(t testing.TB, change func(*posp.Config)) *system {
 	t.Helper()
 	s := &system{t: t, db: pgtest.New(t), spoolDir: filepath.Join(t.TempDir(), "spool")}
 	s.admin = s.db.Pool(t, postgres.Superuser)
