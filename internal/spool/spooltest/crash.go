@@ -28,6 +28,7 @@ var Modes = []Mode{Drop, Keep, Tear, Reorder}
 // blockSize is the unit that a disk writes whole.
 const blockSize = 512
 
+// String names the mode.
 func (m Mode) String() string {
 	return [...]string{"drop", "keep", "tear", "reorder"}[m]
 }
