@@ -10,12 +10,13 @@ import (
 
 // metrics are the journal's collectors.
 type metrics struct {
-	records   *prometheus.CounterVec
-	fallbacks prometheus.Counter
-	away      prometheus.Gauge
-	durable   prometheus.Histogram
-	commit    prometheus.Histogram
-	batch     prometheus.Histogram
+	records     *prometheus.CounterVec
+	fallbacks   prometheus.Counter
+	quarantined prometheus.Counter
+	away        prometheus.Gauge
+	durable     prometheus.Histogram
+	commit      prometheus.Histogram
+	batch       prometheus.Histogram
 }
 
 // commitBuckets span a commit on a fast disk to the database time-out, in seconds.
@@ -28,6 +29,9 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		}, []string{"event"}),
 		fallbacks: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "posp_journal_local_fallbacks_total", Help: "Records made durable by the spool because the database did not answer in time.",
+		}),
+		quarantined: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "posp_journal_quarantined_total", Help: "Records that the database refuses for what they say; they are in the quarantine file.",
 		}),
 		away: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "posp_journal_database_away", Help: "1 while records are kept locally because the database does not take them.",
@@ -50,7 +54,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 	if reg == nil {
 		return m, nil
 	}
-	for _, c := range []prometheus.Collector{m.records, m.fallbacks, m.away, m.durable, m.commit, m.batch} {
+	for _, c := range []prometheus.Collector{m.records, m.fallbacks, m.quarantined, m.away, m.durable, m.commit, m.batch} {
 		if err := reg.Register(c); err != nil {
 			return nil, fmt.Errorf("register journal metrics: %w", err)
 		}

@@ -111,6 +111,9 @@ func (j *Journal) shipOnce(ctx context.Context, batch []spool.Record) error {
 	defer cancel()
 	began := time.Now()
 	conflicts, err := j.cfg.Store.Write(ctx, records)
+	if refused(err) {
+		conflicts, err = j.shipOneByOne(ctx, batch, records)
+	}
 	if err != nil {
 		return err
 	}
