@@ -87,7 +87,10 @@ func launch(t *testing.T, args ...string) *running {
 		r.done <- r.cmd.Wait()
 		close(r.news)
 	}()
-	t.Cleanup(func() { _ = r.cmd.Process.Kill() })
+	t.Cleanup(func() {
+		_ = r.cmd.Process.Kill()
+		r.ends(t)
+	})
 	return r
 }
 
@@ -110,6 +113,17 @@ func (r *running) says(t *testing.T, words string) {
 		case <-limit:
 			t.Fatalf("keyward does not say %q:\n%s", words, r.text())
 		}
+	}
+}
+
+// until asks until it is so.
+func (r *running) until(t *testing.T, what string, isSo func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); !isSo(); {
+		if time.Now().After(deadline) {
+			t.Fatalf("not so: %s:\n%s", what, r.text())
+		}
+		time.Sleep(50 * time.Millisecond) // it happens in other processes: there is nothing to wait for
 	}
 }
 
@@ -318,6 +332,32 @@ func TestDev(t *testing.T) {
 		}
 	}
 	first.says(t, "issuer was started again")
+
+	// So does the database.
+	for pid, what := range s.processes(t) {
+		if what == "postgres" {
+			if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	first.says(t, "PostgreSQL runs again")
+	first.until(t, "the services have their database again", func() bool {
+		for _, port := range []int{8080, 8081, 8082} {
+			res, err := http.Get("http://" + s.addr(port) + "/readyz")
+			if err != nil {
+				return false
+			}
+			_ = res.Body.Close()
+			if res.StatusCode != http.StatusOK {
+				return false
+			}
+		}
+		return true
+	})
+	if code := s.terminal(t, "10000002", "signon", ""); code != "00" {
+		t.Errorf("sign-on after the database was killed ended with %q", code)
+	}
 
 	// Ctrl-C leaves no process.
 	processes := s.processes(t)

@@ -32,27 +32,34 @@ func run() int {
 }
 
 // signals ends ctx at the first SIGINT, SIGTERM or SIGHUP (the terminal was closed) and closes kill at the second: then nothing is
-// waited for any more.
+// waited for any more. SIGPIPE (nobody reads the output any more) ends ctx, too, but any number of it is no second signal.
 func signals() (ctx context.Context, kill <-chan struct{}, release func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	caught := make(chan os.Signal, 2)
 	signal.Notify(caught, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	unread := make(chan os.Signal, 1)
+	signal.Notify(unread, syscall.SIGPIPE)
 	now, done := make(chan struct{}), make(chan struct{})
 	go func() {
-		select {
-		case <-caught:
-			cancel()
-		case <-done:
-			return
-		}
-		select {
-		case <-caught:
-			close(now)
-		case <-done:
+		for first := true; ; {
+			select {
+			case <-unread:
+				cancel()
+			case <-caught:
+				if !first {
+					close(now)
+					return
+				}
+				first = false
+				cancel()
+			case <-done:
+				return
+			}
 		}
 	}()
 	return ctx, now, func() {
 		signal.Stop(caught)
+		signal.Stop(unread)
 		close(done)
 		cancel()
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"path/filepath"
 	"time"
@@ -22,7 +23,7 @@ const (
 
 // startDatabase starts PostgreSQL, brings the schema up to date, and writes the connection strings of the services.
 func (s *System) startDatabase(ctx context.Context) error {
-	database, err := postgres.Start(ctx, postgres.Config{Dir: s.layout.path("postgres"), Log: s.opt.Log, Fast: s.opt.Fast})
+	database, err := postgres.Start(ctx, postgres.Config{Dir: s.layout.path("postgres"), Log: s.narrator(), Fast: s.opt.Fast})
 	if err != nil {
 		return err
 	}
@@ -57,6 +58,16 @@ func (s *System) startDatabase(ctx context.Context) error {
 		return fmt.Errorf("set the passwords of the database roles: %w", err)
 	}
 	return nil
+}
+
+// narrator is a log for people: what the start of the database does may take minutes, when PostgreSQL is installed first.
+func (s *System) narrator() *slog.Logger {
+	return slog.New(slog.NewTextHandler(s.opt.Out, &slog.HandlerOptions{ReplaceAttr: func(groups []string, a slog.Attr) slog.Attr {
+		if len(groups) == 0 && (a.Key == slog.TimeKey || a.Key == slog.LevelKey) {
+			return slog.Attr{}
+		}
+		return a
+	}}))
 }
 
 // watchDatabase restarts a database that died (A7); the services wait for it meanwhile.

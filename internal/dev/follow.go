@@ -54,7 +54,7 @@ type event struct {
 
 // follow shows a line per message until ctx ends. When posp goes away it waits for it to come back.
 func (s *System) follow(ctx context.Context, screen Screen) {
-	since := time.Now() // the stream begins with older events, which were shown or belong to an earlier run
+	since := time.Now() // a stream begins with the latest events, which were shown or belong to an earlier run
 	for ctx.Err() == nil {
 		since = s.stream(ctx, screen, since)
 		select {
@@ -78,16 +78,20 @@ func (s *System) stream(ctx context.Context, screen Screen, since time.Time) tim
 	defer func() { _ = res.Body.Close() }() // only read
 	scan := bufio.NewScanner(res.Body)
 	scan.Buffer(nil, maxEvent)
+	newest := since
 	for scan.Scan() {
 		data, ok := strings.CutPrefix(scan.Text(), "data: ")
 		var e event
+		// Events of different terminals may overtake each other, so each is compared with the beginning alone.
 		if !ok || json.Unmarshal([]byte(data), &e) != nil || !e.At.After(since) {
 			continue
 		}
-		since = e.At
+		if e.At.After(newest) {
+			newest = e.At
+		}
 		_, _ = io.WriteString(screen, screen.line(e))
 	}
-	return since
+	return newest
 }
 
 // line is an event as one line of text.

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 
 	"github.com/keyward/keyward/internal/dev/supervise"
@@ -118,6 +119,14 @@ func writeFile(path string, content []byte, mode os.FileMode) error {
 		return explain("write", path, err)
 	}
 	return nil
+}
+
+// hinted adds the next step to an error of a full disk that does not name it yet.
+func hinted(err error) error {
+	if (errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)) && !strings.Contains(err.Error(), "the disk is full") {
+		return fmt.Errorf("%w: the disk is full: free some space, or choose a directory on another disk with --data-dir", err)
+	}
+	return err
 }
 
 // explain turns an error about a path into a sentence with the next step.

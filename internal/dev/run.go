@@ -78,8 +78,8 @@ func (s *System) introduce(w io.Writer, took time.Duration) {
 		{"buy for 12.34 yuan with PIN", "bin/pos purchase --terminal 10000001 --amount 12.34" + flag},
 		{"ask for the balance", "bin/pos balance --terminal 10000001" + flag},
 		{"look at the console", "http://" + at(portPOSV, s.opt.Offset) + "/"},
-		{"break an HSM", "curl -X PUT http://" + control + "/v1/hsms/hsm1/faults -H 'Content-Type: application/json' -d '{\"refuse\":true}'"},
-		{"mend it", "curl -X DELETE http://" + control + "/v1/hsms/hsm1/faults"},
+		{"break an HSM", "curl -X POST http://" + control + "/v1/hsms/hsm1/break -H 'Content-Type: application/json' -d '{\"how\":\"refuse\"}'"},
+		{"mend it", "curl -X POST http://" + control + "/v1/hsms/hsm1/mend"},
 		{"end", "Ctrl-C here"},
 	} {
 		fmt.Fprintf(&b, "  # %s\n  %s\n", line.what, line.command)

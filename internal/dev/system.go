@@ -100,7 +100,9 @@ type System struct {
 	database  *postgres.Server
 	processes *supervise.Supervisor
 	watches   []watch
-	stopping  atomic.Bool // Stop has begun: what ends now ends on purpose
+	stopping  atomic.Bool     // Stop has begun: what ends now ends on purpose
+	patience  context.Context // ended by kill: nothing is waited for any more
+	impatient context.CancelFunc
 
 	mu     sync.Mutex // guards database and processes for Kill, which may come during Start
 	killed bool
@@ -121,12 +123,13 @@ func Start(ctx context.Context, opt Options, kill <-chan struct{}) (s *System, e
 
 	// Step 1: the data directory is ours alone, and nothing of a run that was killed is left.
 	s = &System{opt: opt}
+	s.patience, s.impatient = context.WithCancel(context.Background()) //nolint:containedctx // it is a state of the system, set by kill
 	if s.layout, s.lock, err = open(opt.DataDir); err != nil {
 		return nil, err
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, s.Stop())
+			err = errors.Join(hinted(err), s.Stop())
 			s = nil
 		}
 	}()
@@ -262,13 +265,14 @@ func (s *System) Stop() error {
 		s.endWatch()
 	}
 	if database != nil {
-		ctx, cancel := context.WithTimeout(context.Background(), databaseStop)
+		ctx, cancel := context.WithTimeout(s.patience, databaseStop)
 		defer cancel()
 		errs = append(errs, database.Stop(ctx))
 	}
 	for len(s.watches) > 0 {
 		s.endWatch()
 	}
+	s.impatient()
 	if s.lock != nil {
 		errs = append(errs, s.lock.Close())
 		s.lock = nil
@@ -306,6 +310,7 @@ func (s *System) kill() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.killed = true
+	s.impatient()
 	if s.processes != nil {
 		s.processes.Kill()
 	}
