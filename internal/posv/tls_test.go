@@ -1,0 +1,106 @@
+package posv_test
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"math/big"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/keyward/keyward/internal/httpapi"
+	"github.com/keyward/keyward/internal/posv"
+	"github.com/keyward/keyward/internal/service"
+)
+
+// pair writes a self-signed certificate for name, and its key.
+func pair(t *testing.T, name string) (cert, key string) {
+	t.Helper()
+	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	serial, err := rand.Int(rand.Reader, big.NewInt(1<<62))
+	if err != nil {
+		t.Fatal(err)
+	}
+	tmpl := &x509.Certificate{
+		SerialNumber: serial, Subject: pkix.Name{CommonName: name}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, &k.PublicKey, k)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pkcs8, err := x509.MarshalPKCS8PrivateKey(k)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	cert, key = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	for path, block := range map[string]*pem.Block{cert: {Type: "CERTIFICATE", Bytes: der}, key: {Type: "PRIVATE KEY", Bytes: pkcs8}} {
+		if err := os.WriteFile(path, pem.EncodeToMemory(block), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return cert, key
+}
+
+// TestCertificateNamesTheActor: with client certificates the certificate counts and the header does not; two people with their own
+// certificates sign an order in production without a token.
+func TestCertificateNamesTheActor(t *testing.T) {
+	t.Parallel()
+	serverCert, serverKey := pair(t, "posv")
+	people := map[string][2]string{}
+	var authorities []byte
+	for _, name := range []string{"li", "wang", "bad\tname"} {
+		cert, key := pair(t, name)
+		people[name] = [2]string{cert, key}
+		text, err := os.ReadFile(cert)
+		if err != nil {
+			t.Fatal(err)
+		}
+		authorities = append(authorities, text...)
+	}
+	ca := filepath.Join(t.TempDir(), "ca.pem")
+	if err := os.WriteFile(ca, authorities, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s := start(t, func(c *posv.Config) {
+		c.Profile = service.Production
+		c.API.TLS = &service.TLSConfig{Cert: serverCert, Key: service.SecretFile(serverKey), CA: ca}
+	})
+	s.base = "https://" + s.app.Addr().String()
+	as := func(name string) *system {
+		config, err := httpapi.ClientTLS(people[name][0], people[name][1], serverCert)
+		if err != nil {
+			t.Fatal(err)
+		}
+		transport := &http.Transport{TLSClientConfig: config}
+		t.Cleanup(transport.CloseIdleConnections)
+		return &system{db: s.db, app: s.app, base: s.base, http: &http.Client{Transport: transport, Timeout: patience}}
+	}
+	li, wang := as("li"), as("wang")
+	o := li.must(t, 201, "POST", "/v1/orders", draft(psam(1), 1, "tdes", time.Hour), "X-Operator", "somebody else")
+	path := "/v1/orders/" + o["order_id"].(string) + "/approvals"
+	if o := li.must(t, 200, "POST", path, "{}", "X-Operator", "wang"); o["author"] != "li" || o["state"] != "draft" {
+		t.Errorf("%v", o)
+	}
+	if o := li.must(t, 200, "POST", path, "{}", "X-Operator", "zhao"); o["state"] != "draft" {
+		t.Errorf("the header counted: %v", o)
+	}
+	if o := wang.must(t, 200, "POST", path, "{}"); o["state"] != "signed" {
+		t.Errorf("%v", o)
+	}
+	if r := as("bad\tname").do(t, "PUT", "/v1/merchants/"+shop, `{"name":"x"}`); r.status != 403 {
+		t.Errorf("%d %s", r.status, r.body)
+	}
+}
