@@ -38,8 +38,12 @@ func (s *Supervisor) note() {
 				fmt.Fprintf(&b, "%d %s\n", pid, c.spec.Path)
 			}
 		}
-		// A list that cannot be written costs nothing but the clean-up after a crash on systems without a death signal.
-		_ = os.WriteFile(s.cfg.PIDFile, []byte(b.String()), 0o600)
+		// A list that cannot be written costs nothing but the clean-up after a crash on systems without a death signal. Half a
+		// list would be worse, so it is put in place whole.
+		temp := s.cfg.PIDFile + ".new"
+		if os.WriteFile(temp, []byte(b.String()), 0o600) == nil {
+			_ = os.Rename(temp, s.cfg.PIDFile)
+		}
 	}()
 }
 
