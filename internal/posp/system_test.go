@@ -36,7 +36,12 @@ import (
 	"github.com/keyward/keyward/sim/psam/psamtest"
 )
 
-func TestMain(m *testing.M) { os.Exit(pgtest.Main(m)) }
+func TestMain(m *testing.M) {
+	if path := os.Getenv(childEnv); path != "" {
+		os.Exit(child(path))
+	}
+	os.Exit(pgtest.Main(m))
+}
 
 // The public test keys of the development data (design.md §6).
 const (

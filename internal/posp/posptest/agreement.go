@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -72,14 +73,37 @@ func Open(ctx context.Context, pool *pgxpool.Pool) (open []string, err error) {
 	return open, err
 }
 
+// pollEvery is how often Await looks; there is no signal for agreement.
+const pollEvery = 10 * time.Millisecond
+
+// Await asks Check until all sides agree or ctx ends, and then gives the last contradictions. With journal.ack "local" the database follows
+// what is durable already, so a single look may come too early.
+func Await(ctx context.Context, pool *pgxpool.Pool, book func() bank.Book, views []View) error {
+	tick := time.NewTicker(pollEvery)
+	defer tick.Stop()
+	var last error
+	for {
+		err := Check(context.WithoutCancel(ctx), pool, book, views)
+		if err == nil {
+			return nil
+		}
+		last = err
+		select {
+		case <-ctx.Done():
+			return last
+		case <-tick.C:
+		}
+	}
+}
+
 // Check holds the terminals' views, the journal and the bank's book against each other and names every contradiction. It is asked when
 // Open lists nothing: a journal that is not at its end is a contradiction too.
-func Check(ctx context.Context, pool *pgxpool.Pool, book bank.Book, views []View) error {
+func Check(ctx context.Context, pool *pgxpool.Pool, book func() bank.Book, views []View) error {
 	all, err := journal(ctx, pool)
 	if err != nil {
 		return err
 	}
-	return compare(all, book, views)
+	return compare(all, book(), views)
 }
 
 func compare(journal []transaction, book bank.Book, views []View) error {
