@@ -1,9 +1,10 @@
 package dev
 
 import (
+	"os"
 	"testing"
 
-	"go.uber.org/goleak"
+	"github.com/keyward/keyward/internal/pgtest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { os.Exit(pgtest.Main(m)) }

@@ -20,12 +20,12 @@ func Run(ctx context.Context, opt Options, screen Screen, kill <-chan struct{}) 
 	if err != nil {
 		return err
 	}
-	s.introduce(screen, time.Since(begun))
 	if opt.Traffic {
 		if err := s.startTraffic(ctx); err != nil {
 			return errors.Join(err, s.Stop())
 		}
 	}
+	s.introduce(screen, time.Since(begun))
 	s.follow(ctx, screen)
 	s.say("\nStopping (a second Ctrl-C kills) ...")
 	if err := s.Stop(); err != nil {
@@ -40,7 +40,6 @@ func (s *System) startTraffic(ctx context.Context) error {
 	if err := s.Control.Call(ctx, http.MethodPost, "/v1/traffic", "", body, nil); err != nil {
 		return fmt.Errorf("start the background traffic: %w", err)
 	}
-	s.say("Background traffic: %g transactions per second on terminals %s to %s.", s.opt.Rate, terminalID(trafficFirst), terminalID(trafficFirst+trafficCount-1))
 	return nil
 }
 
@@ -83,6 +82,10 @@ func (s *System) introduce(w io.Writer, took time.Duration) {
 		{"end", "Ctrl-C here"},
 	} {
 		fmt.Fprintf(&b, "  # %s\n  %s\n", line.what, line.command)
+	}
+	if s.opt.Traffic {
+		fmt.Fprintf(&b, "\nBackground traffic: %g transactions per second on terminals %s to %s.\n",
+			s.opt.Rate, terminalID(trafficFirst), terminalID(trafficFirst+trafficCount-1))
 	}
 	b.WriteString("\nSign-ons and transactions:\n")
 	_, _ = io.WriteString(w, b.String())
