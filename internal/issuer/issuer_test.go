@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -244,6 +245,24 @@ func TestOrders(t *testing.T) {
 	want(t, "used up", status, answer, 409, "used up")
 }
 
+// A card that says 9000 and holds something else is found out.
+func TestVerify(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, keyservicetest.TransportKey)
+	w.order(1, 20, time.Hour)
+	w.alter = func(apdu, answer string) string {
+		if apdu == "80F6100104" {
+			return "000000009000"
+		}
+		return answer
+	}
+	status, answer := w.issue("k", map[string]any{"psam_no": card})
+	want(t, "verify", status, answer, 409, "verify", "take the card out of use")
+	if w.states[card] != "registered" {
+		t.Errorf("the registry says the card is %q", w.states[card])
+	}
+}
+
 func TestRegistryForbids(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, keyservicetest.TransportKey)
@@ -279,6 +298,8 @@ func TestOneRunPerCard(t *testing.T) {
 	w := newWorld(t, keyservicetest.TransportKey)
 	w.order(1, 20, time.Hour)
 	w.hold, w.held = make(chan struct{}), make(chan struct{}, 100)
+	release := sync.OnceFunc(func() { close(w.hold) })
+	t.Cleanup(release) // before the servers close, also when the test fails
 	type result struct {
 		status int
 		answer string
@@ -294,7 +315,7 @@ func TestOneRunPerCard(t *testing.T) {
 	<-w.held
 	status, answer := w.issue("k2", map[string]any{"psam_no": card})
 	want(t, "second run", status, answer, 503, "under way")
-	close(w.hold)
+	release()
 	got := <-first
 	want(t, "first run", got.status, got.answer, 201)
 	w.checkCard(card)

@@ -68,8 +68,9 @@ type world struct {
 	statuses []string // status words of all answers of cards
 	calls    int      // requests to all others
 	crash    crash
-	hold     chan struct{} // when not nil, commands to cards wait for it
-	held     chan struct{} // receives one for each waiting command
+	alter    func(apdu, answer string) string // changes what a card answers; nil for nothing
+	hold     chan struct{}                    // when not nil, commands to cards wait for it
+	held     chan struct{}                    // receives one for each waiting command
 }
 
 // crash breaks the line of one request.
@@ -207,8 +208,14 @@ func (w *world) controlRoutes(transport string) http.Handler {
 		}
 		answer := c.Transmit(apdu)
 		w.mu.Lock()
+		if w.alter != nil {
+			answer, err = hex.DecodeString(w.alter(in.APDU, strings.ToUpper(hex.EncodeToString(answer))))
+		}
 		w.statuses = append(w.statuses, strings.ToUpper(hex.EncodeToString(answer[len(answer)-2:])))
 		w.mu.Unlock()
+		if err != nil {
+			w.t.Error(err)
+		}
 		_ = json.NewEncoder(rw).Encode(map[string]string{"response": strings.ToUpper(hex.EncodeToString(answer))})
 	})
 	return r

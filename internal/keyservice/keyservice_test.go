@@ -335,6 +335,41 @@ func TestOtherCheckValueIsRefusedAndAlarmed(t *testing.T) {
 	}
 }
 
+// A root whose stored check value is not what the HSM says derives nothing.
+func TestSwappedRoot(t *testing.T) {
+	t.Parallel()
+	s := keyservicetest.New(t, keyservicetest.Options{})
+	_, signed := s.Order(t, 1, 1, time.Hour)
+	other := s.Wrap(t, keys.Root, keys.TDES, "1A2B3C4D5E6F708192A3B4C5D6E7F809")
+	pool := s.DB.Pool(t, migrations.RoleKeys)
+	if _, err := pool.Exec(t.Context(), `UPDATE keys SET cryptogram = $1 WHERE name = 'PSAM-ROOT' AND algorithm = 'tdes'`, other.Cryptogram); err != nil {
+		t.Fatal(err)
+	}
+	status, answer := s.Call(t, "POST", "/v1/cards", "k", request{"psam_no": card, "order": signed})
+	want(t, "swapped root", status, answer, 500, "differs from the stored one")
+	var n int
+	if err := pool.QueryRow(t.Context(), `SELECT count(*) FROM keys WHERE name LIKE 'PSAM:%'`).Scan(&n); err != nil || n != 0 {
+		t.Errorf("%d keys were intended: %v", n, err)
+	}
+}
+
+// A script needs the order under which the keys were derived.
+func TestScriptUnderAnotherOrder(t *testing.T) {
+	t.Parallel()
+	s := keyservicetest.New(t, keyservicetest.Options{})
+	_, first := s.Order(t, 1, 1, time.Hour)
+	_, second := s.Order(t, 2, 1, time.Hour)
+	status, answer := s.Call(t, "POST", "/v1/cards", "k", request{"psam_no": card, "order": first})
+	want(t, "derive", status, answer, 201)
+	script := request{"order": second, "step": "master", "challenge": "11223344"}
+	status, answer = s.Call(t, "POST", "/v1/cards/"+card+"/scripts", "", script)
+	want(t, "order that was not used", status, answer, 409, "derive the keys first")
+	status, again := s.Call(t, "POST", "/v1/cards", "k2", request{"psam_no": card, "order": second})
+	want(t, "derive under the second order", status, again, 201)
+	status, answer = s.Call(t, "POST", "/v1/cards/"+card+"/scripts", "", script)
+	want(t, "script under the second order", status, answer, 200)
+}
+
 func TestHSMAway(t *testing.T) {
 	t.Parallel()
 	s := keyservicetest.New(t, keyservicetest.Options{})
