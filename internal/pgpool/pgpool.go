@@ -22,6 +22,9 @@ func Open(ctx context.Context, url string, maxConns int32) (*pgxpool.Pool, error
 		// The parser's error repeats the connection string, password included.
 		return nil, errors.New("database: the connection string cannot be read; it must look like postgres://user:password@host:port/database")
 	}
+	// A plan that PostgreSQL keeps for a prepared statement is made for the tables as they are at that moment. On a fresh database
+	// they are empty, and the plan that suits them reads every row later: it took the journal's commits from 3 ms to 40 ms.
+	cfg.ConnConfig.RuntimeParams["plan_cache_mode"] = "force_custom_plan"
 	if maxConns > 0 {
 		cfg.MaxConns = maxConns
 	}
