@@ -104,12 +104,6 @@ func (a *API) Call(ctx context.Context, method, path, key string, in, out any) e
 	return nil
 }
 
-// isStatus tells whether a call was answered with the status.
-func isStatus(err error, status int) bool {
-	e, ok := errors.AsType[*StatusError](err)
-	return ok && e.Status == status
-}
-
 // refusal is the text of a problem document (RFC 9457) or of the simulators' {"error": …}.
 func refusal(raw []byte) string {
 	var problem struct {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"sync"
 	"time"
 )
 
@@ -31,6 +30,8 @@ const (
 const (
 	// fillParallel bounds the cards that are made at a time: more only wait for the same HSM and disk.
 	fillParallel = 6
+	// pageSize is the longest page that posv gives.
+	pageSize = 500
 	// orderLife is how long an order of the development data may be used; one run uses it up at once, a later run with more
 	// terminals makes its own.
 	orderLife = 24 * time.Hour
@@ -69,12 +70,6 @@ type Services struct {
 // At makes the clients for the interfaces at the given host:port addresses.
 func At(posv, issuer, operations, control string) Services {
 	return Services{POSV: newAPI(posv), Issuer: newAPI(issuer), Operations: newAPI(operations), Control: newAPI(control)}
-}
-
-// existing is what posv says of a terminal.
-type existing struct {
-	TerminalID string `json:"terminal_id"`
-	PSAMNo     string `json:"psam_no"`
 }
 
 // Fill brings the development data to what is wanted: whatever exists stays as it is. It returns how many cards it issued.
@@ -118,26 +113,29 @@ func (s Services) Merchant(ctx context.Context) error {
 
 // missing are the wanted terminals that have no card yet.
 func (s Services) missing(ctx context.Context, wanted []int) ([]int, error) {
-	var mu sync.Mutex
-	have := map[int]bool{}
-	// A list of thousands of terminals is read faster one by one in parallel than it is paged; usually all are there.
-	err := parallel(ctx, wanted, func(ctx context.Context, n int) error {
-		var t existing
-		err := s.POSV.Call(ctx, http.MethodGet, "/v1/terminals/"+terminalID(n), "", nil, &t)
-		if isStatus(err, http.StatusNotFound) || err == nil && t.PSAMNo == "" {
-			return nil
+	type page struct {
+		Items []struct {
+			TerminalID string `json:"terminal_id"`
+			PSAMNo     string `json:"psam_no"` // empty: no card
+		} `json:"items"`
+		Next string `json:"next"` // empty: the last page
+	}
+	have := map[string]bool{}
+	for after, more := "", len(wanted) > 0; more; {
+		var p page
+		path := fmt.Sprintf("/v1/terminals?limit=%d&after=%s", pageSize, url.QueryEscape(after))
+		if err := s.POSV.Call(ctx, http.MethodGet, path, "", nil, &p); err != nil {
+			return nil, fmt.Errorf("look for the terminals: %w", err)
 		}
-		mu.Lock()
-		defer mu.Unlock()
-		have[n] = true
-		return err
-	})
-	if err != nil {
-		return nil, fmt.Errorf("look for the terminals: %w", err)
+		for _, t := range p.Items {
+			have[t.TerminalID] = t.PSAMNo != ""
+		}
+		more = p.Next != "" && p.Next > after // never round in circles
+		after = p.Next
 	}
 	var list []int
 	for _, n := range wanted {
-		if !have[n] {
+		if !have[terminalID(n)] {
 			list = append(list, n)
 		}
 	}
