@@ -119,8 +119,9 @@ func (a *account) acceptPIN(verdict pinVerdict) string {
 	case pinUnset:
 		// Approving would make any PIN right. It is no guess at a PIN either, so it does not count.
 		return codeWrongPIN
+	default:
+		return codeSystem // Keys or PAN do not fit together: nobody typed a wrong PIN, so nothing is counted.
 	}
-	return codeSystem // Keys or PAN do not fit together: nobody typed a wrong PIN, so nothing is counted.
 }
 
 // maskPAN shows the first six and last four digits. What is too short to hide anything that way is hidden whole.

@@ -9,7 +9,7 @@ func runA0(q *request) errorCode {
 	var outerLetter byte
 	underTMK := false
 	if mode == "1" {
-		if q.skip(';') {
+		if q.delimiter() {
 			underTMK = q.oneOf(1, "0", "1") == "1"
 		}
 		outer = q.key()

@@ -8,7 +8,7 @@ func runBU(q *request) errorCode {
 	raw := q.keyOrBare(min(size, maxKeyBytes))
 	keyType := ""
 	if q.code == "" && short == "FF" {
-		if !q.skip(';') {
+		if !q.delimiter() {
 			q.fail(codeInput)
 		}
 		keyType = q.keyType()
@@ -20,7 +20,7 @@ func runBU(q *request) errorCode {
 		}
 	}
 	digits := 16
-	if q.skip(';') {
+	if q.delimiter() {
 		q.oneOf(2, "00")
 		if q.oneOf(1, "0", "1") == "1" {
 			digits = 6

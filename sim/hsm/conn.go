@@ -29,7 +29,7 @@ type conn struct {
 	id     uint64
 	net    net.Conn
 	reader *bufio.Reader
-	ctx    context.Context // Ends with the connection; withheld and delayed answers wait on it.
+	ctx    context.Context //nolint:containedctx // It is the life of the connection; withheld and delayed answers wait on it.
 	end    func()          // Closes the connection, any number of times.
 	slots  chan struct{}   // One element per command in flight.
 
@@ -41,7 +41,7 @@ func newConn(d *Device, p *port, nc net.Conn, id uint64) *conn {
 	ctx, cancel := context.WithCancel(context.Background())
 	return &conn{
 		device: d, port: p, id: id, net: nc, reader: bufio.NewReaderSize(nc, readBuffer), writer: bufio.NewWriterSize(nc, readBuffer),
-		ctx: ctx, end: func() { cancel(); nc.Close() }, slots: make(chan struct{}, maxInFlight),
+		ctx: ctx, end: func() { cancel(); _ = nc.Close() }, slots: make(chan struct{}, maxInFlight),
 	}
 }
 
@@ -161,14 +161,14 @@ func (c *conn) execute(now *condition, msg []byte) (answer []byte, name string, 
 func (c *conn) write(answer []byte, flush bool) bool {
 	c.writeMu.Lock()
 	defer c.writeMu.Unlock()
-	c.net.SetWriteDeadline(time.Now().Add(writeTimeout)) // It fails only on a closed connection, which the write reports.
+	_ = c.net.SetWriteDeadline(time.Now().Add(writeTimeout)) // It fails only on a closed connection, which the write reports.
 	var err error
 	if answer == nil {
 		c.device.count.dropped.Add(1)
 	} else {
 		var length [lengthBytes]byte
 		binary.BigEndian.PutUint16(length[:], uint16(len(answer)))
-		c.writer.Write(length[:]) // The error of a bufio.Writer stays and comes back below.
+		_, _ = c.writer.Write(length[:]) // The error of a bufio.Writer stays and comes back below.
 		_, err = c.writer.Write(answer)
 		c.device.count.answers.Add(1)
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"sync"
@@ -96,7 +95,7 @@ func New(cfg Config) (*Device, error) {
 		settings: settings{legacyTypes: cfg.LegacyTypes, ignoreParity: cfg.IgnoreParity, sockets: cfg.MaxConnections, firmware: cfg.Firmware},
 	}
 	if d.log == nil {
-		d.log = slog.New(slog.NewTextHandler(io.Discard, nil))
+		d.log = slog.New(slog.DiscardHandler)
 	}
 	names := map[string]bool{}
 	for _, p := range cfg.Ports {
@@ -137,7 +136,7 @@ func (d *Device) Start(ctx context.Context) error {
 		d.closePorts() // The ports are known now, so clearing the fault opens the same ones.
 	}
 	d.state = stateRunning
-	d.log.Info("hsm simulator started", "ports", len(d.ports))
+	d.log.InfoContext(ctx, "hsm simulator started", "ports", len(d.ports))
 	return nil
 }
 

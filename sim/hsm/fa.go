@@ -5,7 +5,7 @@ func runFA(q *request) errorCode {
 	zmk, sealed := q.key(), q.key()
 	letter := map[byte]byte{'Z': 'Z', 'U': 'U', 'X': 'U', 'T': 'T', 'Y': 'T', 'R': 'R'}[sealed.letter]
 	digits := 16
-	if q.skip(';') {
+	if q.delimiter() {
 		q.take(1)
 		letter = q.scheme()
 		digits = q.checkDigits()

@@ -78,9 +78,9 @@ func (f *fields) peek() byte {
 	return f.buf[f.pos]
 }
 
-// skip takes the next byte when it is b.
-func (f *fields) skip(b byte) bool {
-	if f.peek() != b {
+// delimiter takes the next byte when it is the semicolon that sets variable and optional parts of a command off.
+func (f *fields) delimiter() bool {
+	if f.peek() != ';' {
 		return false
 	}
 	f.pos++

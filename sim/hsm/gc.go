@@ -5,7 +5,7 @@ func runGC(q *request) errorCode {
 	zmk, sealed := q.key(), q.key()
 	letter := map[byte]byte{'Z': 'Z', 'U': 'X', 'X': 'X', 'T': 'Y', 'Y': 'Y', 'R': 'R'}[sealed.letter]
 	digits := 16
-	if q.skip(';') {
+	if q.delimiter() {
 		letter = q.scheme()
 		q.take(1)
 		digits = q.checkDigits()

@@ -7,7 +7,7 @@ func runHA(q *request) errorCode { return q.makeWorkingKey(typeTAK) }
 func (q *request) makeWorkingKey(keyType string) errorCode {
 	raw := q.key()
 	under, local := byte('Z'), byte('Z')
-	if q.skip(';') {
+	if q.delimiter() {
 		under, local = q.scheme(), q.scheme()
 		q.oneOf(1, "0", "1")
 	}

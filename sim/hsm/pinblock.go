@@ -145,7 +145,7 @@ func packPIN(size int, control byte, pin []byte, filler func() byte) []byte {
 func packNibbles(size int, digits []byte, filler func() byte) []byte {
 	out := make([]byte, size)
 	for i := range 2 * size {
-		v := byte(0)
+		var v byte
 		if i < len(digits) {
 			v = digits[i] - '0'
 		} else {

@@ -46,7 +46,7 @@ func (d *Device) openPorts(ctx context.Context) error {
 func (d *Device) closePorts() {
 	for _, p := range d.ports {
 		if p.listener != nil {
-			p.listener.Close() // The error says only that it was closed already.
+			_ = p.listener.Close() // The error says only that it was closed already.
 			p.listener = nil
 		}
 	}
@@ -88,7 +88,7 @@ func (d *Device) admit(p *port, nc net.Conn) *conn {
 	}
 	if d.state == stateStopped || now.Refuse || now.AcceptThenClose || len(d.conns) >= limit {
 		d.count.refused.Add(1)
-		nc.Close() // Nothing was said on it, so there is nothing to lose.
+		_ = nc.Close() // Nothing was said on it, so there is nothing to lose.
 		return nil
 	}
 	d.nextID++

@@ -53,7 +53,7 @@ func (q *request) formatAndAccount() (string, account) {
 		return format, account{}
 	}
 	full := q.digits(n, codeAccount)
-	q.skip(';')
+	q.delimiter()
 	if full == nil {
 		return format, account{}
 	}

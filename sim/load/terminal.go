@@ -3,7 +3,7 @@ package load
 import (
 	"bytes"
 	"crypto/cipher"
-	"crypto/des" //nolint:gosec // What the terminals of this dialect use.
+	"crypto/des" // What the terminals of this dialect use.
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -220,7 +220,7 @@ func upper(b []byte) []byte { return bytes.ToUpper(hex.AppendEncode(nil, b)) }
 // tripleDES is single DES for 8 bytes and two-key triple DES for 16.
 func tripleDES(key []byte) (cipher.Block, error) {
 	if len(key) == blockSize {
-		return des.NewCipher(key) //nolint:gosec // A single-length MAC key.
+		return des.NewCipher(key) // A single-length MAC key.
 	}
-	return des.NewTripleDESCipher(append(append([]byte(nil), key...), key[:blockSize]...)) //nolint:gosec // As the dialect has it.
+	return des.NewTripleDESCipher(append(append([]byte(nil), key...), key[:blockSize]...)) // As the dialect has it.
 }

@@ -105,7 +105,8 @@ func (h *host) serve(conn net.Conn) {
 		if mac, ok := got.packet.fields[64]; ok && mac != hostMAC(h.tb, testMAK, got.mab) {
 			h.tb.Errorf("host: MAC of a %s is wrong", got.packet.mti)
 		}
-		frame, hangUp := []byte(nil), false
+		var frame []byte
+		hangUp := false
 		if script != nil {
 			frame, hangUp = script(got.packet)
 		} else {

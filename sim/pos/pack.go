@@ -72,6 +72,7 @@ func packField(n int, value string) ([]byte, error) {
 		return append(packLength(len(value), 1), value...), nil
 	case lllBytes:
 		return append(packLength(len(value), 2), value...), nil
+	default: // Digits; they are packed below.
 	}
 	packed, err := packDigits(value, f.kind)
 	if err != nil {

@@ -128,11 +128,11 @@ func (t *Traffic) one(ctx context.Context, id string) {
 		}
 		m.mu.Unlock()
 	}
-	//nolint:gosec // Which card pays how much in a demonstration is no secret.
+	// Which card pays how much in a demonstration is no secret.
 	sale := t.Sales[rand.IntN(len(t.Sales))]
-	sale.AmountFen = 1 + rand.Int64N(2000) //nolint:gosec // as above
+	sale.AmountFen = 1 + rand.Int64N(2000)
 	// Every fifth asks for the balance, as a mix that shows both.
-	if command == commandPurchase && rand.IntN(5) == 0 { //nolint:gosec // as above
+	if command == commandPurchase && rand.IntN(5) == 0 {
 		command = commandBalance
 	}
 	r, err := t.Fleet.Do(ctx, id, command, sale)

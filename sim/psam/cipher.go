@@ -2,7 +2,7 @@ package psam
 
 import (
 	"crypto/cipher"
-	"crypto/des" //nolint:gosec // The card speaks DES and triple DES because PSAM cards do (facts/psam.md §2.4).
+	"crypto/des" // The card speaks DES and triple DES because PSAM cards do (facts/psam.md §2.4).
 	"crypto/subtle"
 	"errors"
 	"fmt"

@@ -5,7 +5,7 @@ package psamtest
 import (
 	"bytes"
 	"crypto/cipher"
-	"crypto/des" //nolint:gosec // Test counterpart of a DES card.
+	"crypto/des" // Test counterpart of a DES card.
 	"encoding/hex"
 	"testing"
 
