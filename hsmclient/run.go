@@ -61,7 +61,7 @@ func tries[T any](ctx context.Context, c *Client, op operation, talk func(contex
 		}
 		not = ch.member
 		c.metrics.retries[op].Inc()
-		c.cfg.Log.Warn("HSM command is repeated on another member, a late result is dropped", "command", op.String(), "cause", err)
+		c.cfg.Log.WarnContext(ctx, "HSM command is repeated on another member, a late result is dropped", "command", op.String(), "cause", err)
 	}
 	return none, last
 }

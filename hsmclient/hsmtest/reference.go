@@ -3,7 +3,7 @@ package hsmtest
 import (
 	"bytes"
 	"crypto/cipher"
-	"crypto/des" //nolint:gosec // reference calculations on public test keys
+	"crypto/des" // Reference calculations on public test keys.
 	"encoding/hex"
 	"math/bits"
 	"testing"
@@ -48,9 +48,9 @@ func blockOf(t testing.TB, algorithm keys.Algorithm, key []byte) cipher.Block {
 	case algorithm == keys.SM4:
 		block, err = sm4.NewCipher(key)
 	case len(key) == des.BlockSize:
-		block, err = des.NewCipher(key) //nolint:gosec // see the import
+		block, err = des.NewCipher(key)
 	default:
-		block, err = des.NewTripleDESCipher(append(bytes.Clone(key), key[:des.BlockSize]...)) //nolint:gosec // see the import
+		block, err = des.NewTripleDESCipher(append(bytes.Clone(key), key[:des.BlockSize]...))
 	}
 	if err != nil {
 		t.Fatal(err)

@@ -5,7 +5,7 @@ package kcv
 import (
 	"crypto/aes"
 	"crypto/cipher"
-	"crypto/des" //nolint:gosec // payment networks prescribe DES and triple DES (facts/unionpay.md §3)
+	"crypto/des" // Payment networks prescribe DES and triple DES (facts/unionpay.md §3).
 	"encoding/hex"
 	"fmt"
 	"strings"
@@ -59,13 +59,13 @@ func newBlock(algorithm keys.Algorithm, key secret.Key) (cipher.Block, error) {
 	raw := key.Reveal()
 	switch {
 	case algorithm == keys.DES && len(raw) == 8:
-		return des.NewCipher(raw) //nolint:gosec // see the import
+		return des.NewCipher(raw)
 	case algorithm == keys.TDES && len(raw) == 16:
 		triple := append(append(make([]byte, 0, 24), raw...), raw[:8]...)
 		defer clear(triple)
-		return des.NewTripleDESCipher(triple) //nolint:gosec // see the import
+		return des.NewTripleDESCipher(triple)
 	case algorithm == keys.TDES && len(raw) == 24:
-		return des.NewTripleDESCipher(raw) //nolint:gosec // see the import
+		return des.NewTripleDESCipher(raw)
 	case algorithm == keys.AES && (len(raw) == 16 || len(raw) == 24 || len(raw) == 32):
 		return aes.NewCipher(raw)
 	case algorithm == keys.SM4 && len(raw) == sm4.BlockSize:

@@ -7,7 +7,7 @@ package pboc
 
 import (
 	"crypto/cipher"
-	"crypto/des" //nolint:gosec // the PBOC specification prescribes triple DES
+	"crypto/des" // The PBOC specification prescribes triple DES.
 	"errors"
 	"fmt"
 
@@ -120,7 +120,7 @@ func newBlock(algorithm keys.Algorithm, key secret.Key) (cipher.Block, error) {
 	case keys.TDES:
 		triple := append(append(make([]byte, 0, 24), raw...), raw[:8]...)
 		defer clear(triple)
-		return des.NewTripleDESCipher(triple) //nolint:gosec // see the import
+		return des.NewTripleDESCipher(triple)
 	case keys.SM4:
 		return sm4.NewCipher(raw)
 	case keys.DES, keys.AES:
