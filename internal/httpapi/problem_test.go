@@ -122,7 +122,8 @@ func TestRecoverPassesAborts(t *testing.T) {
 	} {
 		func() {
 			defer func() {
-				if v := recover(); v != http.ErrAbortHandler {
+				v := recover()
+				if err, ok := v.(error); !ok || !errors.Is(err, http.ErrAbortHandler) {
 					t.Errorf("%s: recovered %v", name, v)
 				}
 			}()

@@ -20,14 +20,14 @@ func (c *Client[K]) connect(ctx context.Context) {
 		if err == nil {
 			failing = false
 			c.metrics.connects.Inc()
-			c.cfg.Log.Info("connected", "remote", s.RemoteAddr().String())
+			c.cfg.Log.InfoContext(ctx, "connected", "remote", s.RemoteAddr().String())
 			c.publish(s, nil)
 			err = c.watch(ctx, s)
 			c.publish(nil, err)
 			s.close(err)
 			s.routines.Wait()
 			if ctx.Err() == nil {
-				c.cfg.Log.Warn("connection lost, connecting again", "cause", err)
+				c.cfg.Log.WarnContext(ctx, "connection lost, connecting again", "cause", err)
 			}
 			// A peer that takes connections only to drop them is not found healthy: the pause starts anew only after a
 			// connection that held for longer than it.
@@ -38,7 +38,7 @@ func (c *Client[K]) connect(ctx context.Context) {
 			c.metrics.failures.Inc()
 			c.publish(nil, err)
 			if !failing && ctx.Err() == nil { // one line per outage, not one per attempt
-				c.cfg.Log.Warn("cannot connect, trying on", "cause", err)
+				c.cfg.Log.WarnContext(ctx, "cannot connect, trying on", "cause", err)
 			}
 			failing = true
 		}

@@ -72,7 +72,7 @@ type Server struct {
 	metrics *serverMetrics
 	frames  buffers
 
-	hard     context.Context // ends when a stop has run out of time
+	hard     context.Context //nolint:containedctx // It is the life of the server, which ends when a stop has run out of time; handlers work under it.
 	hardStop context.CancelFunc
 	draining atomic.Bool
 	drain    chan struct{} // closed together with draining

@@ -49,7 +49,7 @@ func databaseUser() (identity, error) {
 func (id identity) attributes() *syscall.SysProcAttr {
 	attr := &syscall.SysProcAttr{Setpgid: true}
 	if id.dropped {
-		attr.Credential = &syscall.Credential{Uid: uint32(id.uid), Gid: uint32(id.gid)} //nolint:gosec // ids come from the passwd file
+		attr.Credential = &syscall.Credential{Uid: uint32(id.uid), Gid: uint32(id.gid)} // The ids come from the passwd file.
 	}
 	return attr
 }

@@ -39,7 +39,7 @@ func TestMain(m *testing.M) {
 // tempDir returns a directory that the database user can reach; that of t.TempDir is closed to it when the tests run as root.
 func tempDir(t *testing.T) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("/tmp", "kw-pg-test-")
+	dir, err := os.MkdirTemp("/tmp", "kw-pg-test-") //nolint:usetesting // The database user must reach it.
 	if err != nil {
 		t.Fatal(err)
 	}

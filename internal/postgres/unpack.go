@@ -64,7 +64,7 @@ func unpackFile(content io.Reader, path string) error {
 	if err != nil {
 		return explainPath("write", path, err)
 	}
-	_, copyErr := io.Copy(file, content) //nolint:gosec // bounded by unpackedLimit through the header
+	_, copyErr := io.Copy(file, content) // Bounded by unpackedLimit through the header.
 	if err := errors.Join(copyErr, file.Close()); err != nil {
 		return explainPath("write", path, err)
 	}

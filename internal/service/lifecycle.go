@@ -22,8 +22,6 @@ type Lifecycle struct {
 	err     error         // result of Stop, valid after done
 
 	failed chan error // the first task that failed
-	tasks  context.Context
-	cancel context.CancelFunc
 }
 
 // part is one named cleanup.
@@ -38,9 +36,7 @@ func NewLifecycle(log *slog.Logger) *Lifecycle {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	l := &Lifecycle{log: log, done: make(chan struct{}), failed: make(chan error, 1)}
-	l.tasks, l.cancel = context.WithCancel(context.Background())
-	return l
+	return &Lifecycle{log: log, done: make(chan struct{}), failed: make(chan error, 1)}
 }
 
 // Add registers a cleanup: stop is called once, with a ctx that ends after bound. Added after Stop, it is called at once.
@@ -62,7 +58,7 @@ func (l *Lifecycle) Add(name string, bound time.Duration, stop func(ctx context.
 // Go runs a task in the background until Stop cancels its ctx, and waits bound for it then. A task that ends before with an
 // error, or panics, makes Wait return: a service without one of its tasks must not go on.
 func (l *Lifecycle) Go(name string, bound time.Duration, task func(ctx context.Context) error) {
-	ctx, cancel := context.WithCancel(l.tasks)
+	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() {
 		err := l.logged(name, guard(func() error { return task(ctx) }))
@@ -125,9 +121,8 @@ func (l *Lifecycle) Stop(ctx context.Context) error {
 		if err := l.stopPart(ctx, parts[i]); err != nil {
 			errs = append(errs, err)
 		}
-		l.log.Debug("stopped", "part", parts[i].name, "took", time.Since(began))
+		l.log.DebugContext(ctx, "stopped", "part", parts[i].name, "took", time.Since(began))
 	}
-	l.cancel()
 	l.err = errors.Join(errs...)
 	close(l.done)
 	return l.err

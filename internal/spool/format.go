@@ -88,7 +88,7 @@ func seedOf(id [16]byte) uint32 { return crc32.Checksum(id[:], castagnoli) }
 // appendFrame encodes one record at the end of b.
 func appendFrame(b []byte, seed uint32, seq, synced Pos, rec []byte) []byte {
 	at := len(b)
-	b = binary.BigEndian.AppendUint32(b, uint32(len(rec))) //nolint:gosec // len(rec) is at most MaxRecord.
+	b = binary.BigEndian.AppendUint32(b, uint32(len(rec))) // len(rec) is at most MaxRecord.
 	b = binary.BigEndian.AppendUint32(b, 0)
 	b = binary.BigEndian.AppendUint64(b, uint64(seq))
 	b = binary.BigEndian.AppendUint64(b, uint64(synced))

@@ -52,7 +52,7 @@ func (osFS) Rename(oldName, newName string) error        { return os.Rename(oldN
 func (osFS) Remove(name string) error                    { return os.Remove(name) }
 
 func (osFS) ReadDir(dir string) ([]string, error) {
-	d, err := os.Open(dir) //nolint:gosec // The directory is the operator's setting.
+	d, err := os.Open(dir)
 	if err != nil {
 		return nil, err
 	}
@@ -62,7 +62,7 @@ func (osFS) ReadDir(dir string) ([]string, error) {
 }
 
 func (osFS) OpenFile(name string, flag int, perm fs.FileMode) (File, error) {
-	f, err := os.OpenFile(name, flag, perm) //nolint:gosec // The directory is the operator's setting.
+	f, err := os.OpenFile(name, flag, perm)
 	if err != nil {
 		return nil, err
 	}
@@ -70,7 +70,7 @@ func (osFS) OpenFile(name string, flag int, perm fs.FileMode) (File, error) {
 }
 
 func (osFS) SyncDir(dir string) error {
-	d, err := os.Open(dir) //nolint:gosec // The directory is the operator's setting.
+	d, err := os.Open(dir)
 	if err != nil {
 		return err
 	}

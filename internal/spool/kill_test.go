@@ -37,7 +37,7 @@ func TestKillLosesNothing(t *testing.T) {
 	path := t.TempDir()
 	var told uint64
 	for round := range 4 {
-		cmd := exec.Command(os.Args[0], "-test.run=^$") //nolint:gosec // The test binary itself.
+		cmd := exec.Command(os.Args[0], "-test.run=^$") // The test binary itself.
 		cmd.Env = append(os.Environ(), childEnv+"="+path)
 		out, err := cmd.StdoutPipe()
 		must(t, err)

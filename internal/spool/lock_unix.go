@@ -15,11 +15,11 @@ import (
 
 // Lock uses flock(2), which the kernel releases when the process ends in whatever way; a left-over file means nothing.
 func (osFS) Lock(name string) (io.Closer, error) {
-	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600) //nolint:gosec // The directory is the operator's setting.
+	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, err
 	}
-	err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) //nolint:gosec // A descriptor fits an int.
+	err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 	if errors.Is(err, syscall.EWOULDBLOCK) {
 		text, _ := io.ReadAll(io.LimitReader(f, 32)) // A missing pid is told as unknown.
 		_ = f.Close()                                // Nothing was written.
@@ -48,5 +48,5 @@ type flock struct{ file *os.File }
 // Close unlocks by name: a process that was forked at this moment holds the descriptor until it execs, and closing ours
 // alone would leave the directory locked for so long.
 func (l flock) Close() error {
-	return errors.Join(syscall.Flock(int(l.file.Fd()), syscall.LOCK_UN), l.file.Close()) //nolint:gosec // A descriptor fits an int.
+	return errors.Join(syscall.Flock(int(l.file.Fd()), syscall.LOCK_UN), l.file.Close())
 }

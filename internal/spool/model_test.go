@@ -218,7 +218,7 @@ func TestModel(t *testing.T) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			t.Parallel()
 			fs := spooltest.New(seed)
-			m := &model{t: t, r: rand.New(rand.NewPCG(seed, 2)), fs: fs, first: true} //nolint:gosec // Repeatable.
+			m := &model{t: t, r: rand.New(rand.NewPCG(seed, 2)), fs: fs, first: true} // Repeatable.
 			m.s, _ = open(t, config(fs))
 			defer func() { _ = m.s.Close() }() // Compared before.
 			for range steps {

@@ -80,8 +80,8 @@ func derive(ctx context.Context, hsm MACer, key keys.Wrapped, label string) (sec
 func (s *Sealer) Seal(clear []byte, context []byte) []byte {
 	out := make([]byte, 1+s.aead.NonceSize(), 1+s.aead.NonceSize()+len(clear)+s.aead.Overhead())
 	out[0] = formatV1
-	_, _ = rand.Read(out[1:])                        // never fails since Go 1.24
-	return s.aead.Seal(out, out[1:], clear, context) //nolint:gosec // G407: the nonce was filled with random bytes one line above
+	_, _ = rand.Read(out[1:]) // never fails since Go 1.24
+	return s.aead.Seal(out, out[1:], clear, context)
 }
 
 // Open is the inverse of Seal. It fails for a changed value, another context, or another key.

@@ -56,7 +56,7 @@ const gateDepth = 1024
 // New returns an empty file system; seed decides what Crash tears.
 func New(seed uint64) *FaultFS {
 	return &FaultFS{
-		rand: rand.New(rand.NewPCG(seed, 1)), boot: 1, space: -1, //nolint:gosec // Repeatable faults, no secret.
+		rand: rand.New(rand.NewPCG(seed, 1)), boot: 1, space: -1, // Repeatable faults, no secret.
 		names: map[string]*inode{}, durable: map[string]*inode{}, locks: map[string]bool{},
 	}
 }
