@@ -57,6 +57,31 @@ func Track(name, track string) Secret {
 	return Secret{name: name, forms: forms}
 }
 
+// Text makes a secret of any text of 12 characters or more, such as a password.
+func Text(name, text string) Secret {
+	if len(text) < minDigits {
+		return Secret{name: name, err: fmt.Errorf("%s: need %d characters or more", name, minDigits)}
+	}
+	return Secret{name: name, forms: textForms(text, "")}
+}
+
+// Name is what findings call the secret.
+func (s Secret) Name() string { return s.name }
+
+// Plain is the value as the bytes that a careless program would write first; for tests that plant it.
+func (s Secret) Plain() []byte {
+	if len(s.forms) == 0 {
+		return nil
+	}
+	return s.forms[0].bytes
+}
+
+// String hides the value.
+func (s Secret) String() string { return s.name }
+
+// GoString hides the value.
+func (s Secret) GoString() string { return s.name }
+
 // Binary makes a secret of 8 bytes or more: a clear key or a clear PIN block.
 func Binary(name string, value []byte) Secret {
 	if len(value) < minBytes {
