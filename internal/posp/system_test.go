@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -67,6 +68,7 @@ type system struct {
 	app      *posp.App
 	reg      *prometheus.Registry
 	stopPOSP func()
+	skew     atomic.Int64 // nanoseconds by which posp's clock is ahead
 	spoolDir string
 }
 
@@ -165,7 +167,8 @@ func (s *system) startPOSP() {
 	s.must(err)
 	s.must(bankHost.Start(ctx))
 	s.reg = service.NewRegistry()
-	app, err := posp.New(posp.Options{Config: s.cfg, HSM: client, Hosts: []host.Host{bankHost}, Log: log, Registry: s.reg})
+	clock := func() time.Time { return time.Now().Add(time.Duration(s.skew.Load())) }
+	app, err := posp.New(posp.Options{Config: s.cfg, HSM: client, Hosts: []host.Host{bankHost}, Log: log, Registry: s.reg, Now: clock})
 	s.must(err)
 	s.must(app.Start(ctx))
 	s.app = app

@@ -61,7 +61,7 @@ SELECT t.terminal_id, t.merchant_id, t.state, t.profile, t.algorithm, t.mak_leng
           AND k.algorithm = CASE t.algorithm WHEN 'sm4' THEN 'sm4' ELSE 'tdes' END
         ORDER BY k.version DESC LIMIT 1) k ON true
   LEFT JOIN LATERAL (
-       SELECT max(made_at) AS last_at, max(first_used_at) AS last_use, bool_or(state = 'active') AS in_use,
+       SELECT max(made_at) AS last_at, max(first_used_at) AS last_use, bool_or(state = 'active' AND coalesce(first_used_at, made_at) > now() - interval '24 hours') AS in_use,
               bool_or(state = 'pending' AND expires_at > now()) AS pending,
               count(*) FILTER (WHERE made_at > now() - interval '10 minutes' AND state IN ('pending', 'expired') AND first_used_at IS NULL)::int AS unused,
               count(*) FILTER (WHERE first_used_at > now() - interval '10 minutes')::int AS used
@@ -134,7 +134,7 @@ func (s *Store) Overview(ctx context.Context) (Overview, error) {
 WITH recent AS (
      SELECT terminal_id, count(*) FILTER (WHERE made_at > now() - interval '10 minutes' AND state IN ('pending', 'expired') AND first_used_at IS NULL) AS unused,
             count(*) FILTER (WHERE first_used_at > now() - interval '10 minutes') AS used,
-            bool_or(state = 'active' OR (state = 'pending' AND expires_at > now())) AS signed_on
+            bool_or(state = 'active' AND coalesce(first_used_at, made_at) > now() - interval '24 hours' OR state = 'pending' AND expires_at > now()) AS signed_on
        FROM terminal_sign_ons GROUP BY terminal_id)
 SELECT count(*), count(*) FILTER (WHERE t.state = 'active' AND m.state = 'active'), count(*) FILTER (WHERE r.signed_on),
        count(*) FILTER (WHERE r.terminal_id IS NULL), count(*) FILTER (WHERE r.unused >= 3 AND r.used = 0)

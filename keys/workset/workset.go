@@ -34,6 +34,10 @@ const (
 	MaxPending = 3
 	// PendingLife is how long a set waits for its first use.
 	PendingLife = 24 * time.Hour
+	// ActiveLife is how long a set serves from its first use on; then its terminal signs on anew. A recorded message fits as long as its set
+	// lives, and nothing but the duplicate check knows that it was there before, so the sum of ActiveLife and GraceLife must stay below the
+	// memory of that check (internal/posp/journal).
+	ActiveLife = 24 * time.Hour
 	// GraceLife is how long the previous set stays valid after its successor's first use.
 	GraceLife = 120 * time.Second
 )
@@ -61,7 +65,7 @@ type Set struct {
 func (s *Set) UsableAt(now time.Time) bool {
 	switch s.State {
 	case Active:
-		return true
+		return now.Before(s.UsedAt.Add(ActiveLife))
 	case Pending:
 		return now.Before(s.ExpiresAt)
 	case Grace:

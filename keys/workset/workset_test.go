@@ -60,8 +60,10 @@ func TestLife(t *testing.T) {
 		}, "a8 p9 g1 "},
 		{"grace holds", 2*time.Minute + workset.GraceLife - 1, func(time.Time) {}, "a8 p9 g1 "},
 		{"grace ends", 2*time.Minute + workset.GraceLife, func(time.Time) {}, "a8 p9 "},
-		{"pending ends", 26 * time.Hour, func(time.Time) {}, "a8 "},
-		{"an expired pending set is not activated", 26 * time.Hour, func(now time.Time) { table.Activate("T", 9, now) }, "a8 "},
+		{"pending ends", workset.PendingLife + 90*time.Second, func(time.Time) {}, "a8 "},
+		{"an expired pending set is not activated", workset.PendingLife + 90*time.Second, func(now time.Time) { table.Activate("T", 9, now) }, "a8 "},
+		{"active holds", 2*time.Minute + workset.ActiveLife - 1, func(time.Time) {}, "a8 "},
+		{"active ends", 2*time.Minute + workset.ActiveLife, func(time.Time) {}, ""},
 		{"revoked", 27 * time.Hour, func(now time.Time) { table.Revoke("T", now) }, ""},
 	}
 	for _, step := range steps {

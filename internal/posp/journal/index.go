@@ -10,12 +10,13 @@ import (
 
 	"github.com/keyward/keyward/internal/ledger"
 	"github.com/keyward/keyward/internal/txn"
+	"github.com/keyward/keyward/keys/workset"
 )
 
 const (
-	// memory is how long the duplicate check remembers: a terminal repeats within minutes, and its trace numbers need longer than
-	// a day to come round.
-	memory = 24 * time.Hour
+	// memory is how long the duplicate check remembers: longer than any set of working keys lives, so that a recorded message that is
+	// played again later finds its keys ended. An hour is for clocks that are apart.
+	memory = workset.ActiveLife + workset.GraceLife + time.Hour
 	// maxEntries bounds that memory (some 600 bytes each). Beyond it the oldest settled ones are forgotten; the database still
 	// knows them.
 	maxEntries = 1_000_000

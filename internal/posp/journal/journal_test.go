@@ -294,7 +294,7 @@ func TestVerdicts(t *testing.T) {
 		t.Errorf("lookup of nothing: %v, %v", found, err)
 	}
 	// A day later the same key is another transaction.
-	if _, got := j.Begin(key("000001"), content, purchase, time.Now().Add(25*time.Hour)); got != journal.Fresh {
+	if _, got := j.Begin(key("000001"), content, purchase, time.Now().Add(26*time.Hour)); got != journal.Fresh {
 		t.Errorf("a day later: verdict %v", got)
 	}
 	must(t, j.Stop(ctx))

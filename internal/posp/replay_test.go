@@ -1,0 +1,31 @@
+package posp_test
+
+import (
+	"testing"
+	"time"
+)
+
+// TestReplayLater: a recorded purchase takes money once, however late it is played again: the keys that its MAC was made with end before
+// the duplicate check forgets it.
+func TestReplayLater(t *testing.T) {
+	t.Parallel()
+	s, w := signedOn(t)
+	before := s.balance()
+	recorded := w.signed(w.sale(500, nil))
+	wantCode(t, w.ask(recorded), "00")
+	steps := []struct {
+		later time.Duration
+		code  string
+	}{
+		{time.Minute, "00"}, {23 * time.Hour, "00"}, {24*time.Hour + 90*time.Second, "77"}, {30 * time.Hour, "77"}, {30 * 24 * time.Hour, "77"},
+	}
+	for _, step := range steps {
+		s.skew.Store(int64(step.later))
+		wantCode(t, w.ask(recorded), step.code)
+		if got := before - s.balance(); got != 500 {
+			t.Fatalf("%s later the recorded purchase has taken %d fen in all, want 500", step.later, got)
+		}
+	}
+	w.signOn("003") // and the terminal is back after a sign-on
+	wantCode(t, w.ask(w.signed(w.sale(1, nil))), "00")
+}
