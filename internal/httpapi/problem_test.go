@@ -38,11 +38,15 @@ func (s *syncBuffer) String() string {
 	return s.b.String()
 }
 
-func router(log *slog.Logger) *chi.Mux {
-	r := chi.NewRouter()
-	r.Use(httpapi.Log(log), httpapi.Recover(log))
-	r.NotFound(httpapi.NotFound)
-	r.MethodNotAllowed(httpapi.MethodNotAllowed)
+// document is the shortest that is taken.
+const document = `{"openapi":"3.1.1","info":{"title":"t","version":"1"},"paths":{"/":{}}}`
+
+func router(t testing.TB, log *slog.Logger) chi.Router {
+	t.Helper()
+	r, err := httpapi.NewRouter(log, []byte(document), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
 	return r
 }
 
@@ -75,7 +79,7 @@ func wantProblem(t *testing.T, w *httptest.ResponseRecorder, status int, detail 
 func TestProblems(t *testing.T) {
 	t.Parallel()
 	var out syncBuffer
-	r := router(slog.New(slog.NewTextHandler(&out, nil)))
+	r := router(t, slog.New(slog.NewTextHandler(&out, nil)))
 	r.Method("GET", "/gone/{pan}", httpapi.HandlerFunc(func(http.ResponseWriter, *http.Request) error {
 		return &httpapi.Error{Status: 410, Detail: "the card is retired", NextStep: "issue a new one", Cause: errors.New("cause for the log")}
 	}))

@@ -110,6 +110,16 @@ func (s *Server) Addr() net.Addr {
 // Failed receives an error if serving ends by itself.
 func (s *Server) Failed() <-chan error { return s.failed }
 
+// Wait returns nil when ctx ends, or the error if serving ends by itself.
+func (s *Server) Wait(ctx context.Context) error {
+	select {
+	case err := <-s.failed:
+		return err
+	case <-ctx.Done():
+		return nil
+	}
+}
+
 // Stop stops accepting, waits until ctx ends for the requests under way, then closes what is left. It may be called before
 // Start and more than once.
 func (s *Server) Stop(ctx context.Context) error {

@@ -197,13 +197,15 @@ func TestServerTellsWhenServingEnds(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = l.Close()
-	select {
-	case err := <-s.Failed():
-		if !strings.Contains(err.Error(), "registry API") {
-			t.Fatal(err)
-		}
-	case <-time.After(patience):
-		t.Fatal("nobody was told")
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	ended, end := context.WithCancel(ctx)
+	end()
+	if err := s.Wait(ctx); err == nil || !strings.Contains(err.Error(), "registry API") {
+		t.Fatalf("wait: %v", err)
+	}
+	if err := s.Wait(ended); err != nil {
+		t.Errorf("wait after its context: %v", err)
 	}
 	if err := s.Stop(t.Context()); err != nil {
 		t.Fatal(err)

@@ -118,14 +118,7 @@ func (a *App) Start(ctx context.Context) error {
 		return err
 	}
 	a.life.Add("key service", drainTime, a.server.Stop)
-	a.life.Go("key service listener", stopTime, func(ctx context.Context) error {
-		select {
-		case err := <-a.server.Failed():
-			return err
-		case <-ctx.Done():
-			return nil
-		}
-	})
+	a.life.Go("key service listener", stopTime, a.server.Wait)
 	return nil
 }
 

@@ -135,14 +135,7 @@ func (a *App) listen(ctx context.Context) error {
 		return err
 	}
 	a.life.Add("registry API", stopTime, a.server.Stop)
-	a.life.Go("listener watch", stopTime, func(ctx context.Context) error {
-		select {
-		case <-ctx.Done():
-			return nil
-		case err := <-a.server.Failed():
-			return err
-		}
-	})
+	a.life.Go("listener watch", stopTime, a.server.Wait)
 	return nil
 }
 

@@ -23,20 +23,10 @@ const defaultPage = 100
 
 // routes is the registry API and the console.
 func (a *App) routes() (chi.Router, error) {
-	doc, err := httpapi.OpenAPI(openAPI)
+	r, err := httpapi.NewRouter(a.opt.Log, openAPI, service.AdminHandler(a.ready, a.opt.Registry, false), a.metrics.observe)
 	if err != nil {
 		return nil, fmt.Errorf("registry API: %w", err)
 	}
-	r := chi.NewRouter()
-	r.Use(httpapi.Log(a.opt.Log), httpapi.Recover(a.opt.Log), a.metrics.observe)
-	r.NotFound(httpapi.NotFound)
-	r.MethodNotAllowed(httpapi.MethodNotAllowed)
-	admin := service.AdminHandler(a.ready, a.opt.Registry, false)
-	for _, path := range []string{"/livez", "/readyz", "/metrics"} {
-		r.Method(http.MethodGet, path, admin)
-	}
-	r.Method(http.MethodGet, "/openapi.json", doc)
-
 	r.Group(func(r chi.Router) {
 		r.Use(bounded)
 		a.console.Routes(r)

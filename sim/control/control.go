@@ -127,14 +127,7 @@ func (a *App) Start(ctx context.Context) error {
 		return err
 	}
 	a.life.Add("control API", stopTime, a.server.Stop)
-	a.life.Go("control API watch", stopTime, func(ctx context.Context) error {
-		select {
-		case err := <-a.server.Failed():
-			return err
-		case <-ctx.Done():
-			return nil
-		}
-	})
+	a.life.Go("control API watch", stopTime, a.server.Wait)
 	// Stopped before the API, so that requests that wait for a transaction end in time.
 	a.life.Add("terminals", stopTime, a.fleet.Close)
 	a.life.Add("traffic", trafficStop, func(context.Context) error { a.traffic.stop(); return nil })

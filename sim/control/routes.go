@@ -22,20 +22,15 @@ const commandTime = 5*time.Minute + 10*time.Second
 
 // routes is the whole API; openapi.json describes it.
 func (a *App) routes() (chi.Router, error) {
-	doc, err := httpapi.OpenAPI(openAPI)
+	r, err := httpapi.NewRouter(a.log, openAPI, nil, problems)
 	if err != nil {
 		return nil, err
 	}
-	r := chi.NewRouter()
-	r.Use(httpapi.Log(a.log), httpapi.Recover(a.log), problems)
-	r.NotFound(httpapi.NotFound)
-	r.MethodNotAllowed(httpapi.MethodNotAllowed)
 	get := func(path string, h httpapi.HandlerFunc) { r.Method(http.MethodGet, path, h) }
 	post := func(path string, h httpapi.HandlerFunc) { r.Method(http.MethodPost, path, h) }
 
 	get("/livez", func(w http.ResponseWriter, r *http.Request) error { service.Live(w, r); return nil })
 	r.Method(http.MethodGet, "/readyz", &a.ready)
-	r.Method(http.MethodGet, "/openapi.json", doc)
 
 	get("/v1/hsms", a.listHSMs)
 	r.Method(http.MethodGet, "/v1/hsms/{name}/faults", a.onDevice(getFaults))
