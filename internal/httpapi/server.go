@@ -85,6 +85,9 @@ func (s *Server) Start(ctx context.Context) error {
 		}
 	}
 	s.started, s.addr = true, l.Addr()
+	if s.cfg.TLS == nil && onLoopback(s.addr) {
+		s.http.Handler = ownHost(s.cfg.Handler)
+	}
 	go func() {
 		defer close(s.ended)
 		var err error
