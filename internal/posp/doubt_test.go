@@ -110,7 +110,7 @@ func TestTerminalHangsUp(t *testing.T) {
 	p := w.sale(300, nil)
 	w.send(w.signed(p))
 	s.must(s.bank.WaitHeld(t.Context(), "0200"))
-	w.hangUp()
+	w.reset()
 	s.bank.Release()
 	s.await("the outcome", func() bool { st := s.state(p); return st != "sending" && st != "" })
 	wantCode(t, w.ask(w.signed(w.undo(p, nil))), "00")

@@ -122,7 +122,7 @@ func TestRepeatWhileTheFirstIsLost(t *testing.T) {
 		s.must(s.bank.WaitHeld(t.Context(), "0200"))
 		w.send(frame)
 		s.await("the repeat", func() bool { return s.metric("posp_duplicates_total") > dup })
-		first.hangUp()
+		first.reset()
 		s.bank.Release()
 		raw, err := w.read()
 		if err != nil {

@@ -62,6 +62,14 @@ func (w *wire) hangUp() {
 	}
 }
 
+// reset breaks the connection so that the other side's next write fails at once.
+func (w *wire) reset() {
+	if tcp, ok := w.conn.(*net.TCPConn); ok {
+		_ = tcp.SetLinger(0)
+	}
+	w.hangUp()
+}
+
 // packet begins a message of the terminal with the next trace number.
 func (w *wire) packet(mti string, fields map[int]string) *unionpay.Packet {
 	w.trace++
