@@ -55,6 +55,22 @@ func NewTable(spec *iso8583.MessageSpec) (*Table, error) {
 	return t, nil
 }
 
+// MustTable is NewTable for a spec that stands in the program: it panics at program start where the spec is wrong, which only a change of
+// the dialect's own file can cause, and every test would fail.
+func MustTable(spec *iso8583.MessageSpec) *Table {
+	t, err := NewTable(spec)
+	if err != nil {
+		panic(err)
+	}
+	return t
+}
+
+// NewField makes a field of at most, or with Fixed exactly, length units. moov's String serves for binary fields too: it keeps bytes as
+// they are.
+func NewField(length int, name string, enc Encoding, prefix Prefix) field.Field {
+	return field.NewString(&field.Spec{Length: length, Description: name, Enc: enc, Pref: prefix})
+}
+
 func compile(f field.Field) (entry, error) {
 	s := f.Spec()
 	if s == nil {

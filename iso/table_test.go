@@ -119,6 +119,12 @@ func TestNewTableRefuses(t *testing.T) {
 			t.Errorf("%s: accepted", name)
 		}
 	}
+	defer func() {
+		if recover() == nil {
+			t.Error("MustTable let a wrong spec pass")
+		}
+	}()
+	iso.MustTable(spec(map[int]field.Field{129: good}))
 }
 
 // TestEncodings checks the refusals of the shared encodings one by one.

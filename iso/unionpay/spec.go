@@ -24,67 +24,53 @@ func Spec() *iso8583.MessageSpec {
 	return &iso8583.MessageSpec{
 		Name: "UnionPay POS",
 		Fields: map[int]field.Field{
-			0: text(4, "message type", bcdRight, iso.Fixed),
+			0: iso.NewField(4, "message type", bcdRight, iso.Fixed),
 			1: field.NewBitmap(&field.Spec{Length: 8, Description: "bitmap", Enc: iso.Raw, Pref: iso.Fixed, DisableAutoExpand: true}),
 
-			iso.PAN:                text(19, "primary account number", bcdLeft, ll),
-			iso.ProcessingCode:     text(6, "processing code", bcdRight, iso.Fixed),
-			iso.Amount:             text(12, "amount", bcdRight, iso.Fixed),
-			iso.Trace:              text(6, "terminal trace", bcdRight, iso.Fixed),
-			iso.LocalTime:          text(6, "local time", bcdRight, iso.Fixed),
-			iso.LocalDate:          text(4, "local date", bcdRight, iso.Fixed),
-			iso.Expiry:             text(4, "expiry", bcdRight, iso.Fixed),
-			iso.SettlementDate:     text(4, "settlement date", bcdRight, iso.Fixed),
-			iso.EntryMode:          text(3, "entry mode", bcdLeft, iso.Fixed),     // 0210: pad nibble at the right.
-			iso.CardSequence:       text(3, "card sequence", bcdRight, iso.Fixed), // 0001: zero nibble at the left.
-			iso.ConditionCode:      text(2, "condition code", bcdRight, iso.Fixed),
-			iso.PINCaptureCode:     text(2, "PIN capture code", bcdRight, iso.Fixed),
-			iso.Acquirer:           text(11, "acquirer", bcdLeft, ll),
-			iso.Track2:             text(37, "track 2", track, ll),
-			iso.Track3:             text(104, "track 3", track, lll),
-			iso.Reference:          text(12, "retrieval reference", iso.Alphanumeric, iso.Fixed),
-			iso.AuthCode:           text(6, "authorization code", iso.Alphanumeric, iso.Fixed),
-			iso.ResponseCode:       text(2, "response code", iso.Alphanumeric, iso.Fixed),
-			iso.Terminal:           text(8, "terminal", iso.Printable, iso.Fixed),
-			iso.Merchant:           text(15, "merchant", iso.Printable, iso.Fixed),
-			iso.MerchantName:       text(40, "merchant name", iso.Raw, iso.Fixed), // GBK.
-			iso.AdditionalResponse: text(25, "additional response", iso.Raw, ll),  // GBK in some hosts.
-			iso.DeviceData:         text(maxText, "device data", iso.Printable, lll),
-			iso.AdditionalData:     text(322, "settlement and batch data", bcdLeft, lll),
-			iso.Currency:           text(3, "currency", iso.Alphanumeric, iso.Fixed),
-			iso.PINBlock:           text(8, "PIN block", iso.Raw, iso.Fixed),
-			iso.SecurityControl:    text(16, "security control", bcdRight, iso.Fixed),
-			iso.Balance:            text(20, "balance", iso.Alphanumeric, lll),
-			iso.ChipData:           text(255, "chip data", iso.Raw, lll),
-			iso.TextAnswer:         text(maxText, "text answer", iso.Raw, lll), // GBK.
-			iso.Private57:          text(maxText, "private 57", iso.Printable, lll),
-			iso.Private58:          text(100, "private 58", iso.Printable, lll),
-			iso.Private59:          text(maxText, "private 59", iso.Printable, lll),
-			iso.Private60:          text(17, "type, batch, network code", bcdLeft, lll),
-			iso.OriginalMessage:    text(29, "original message", bcdLeft, lll),
-			iso.Private62:          text(512, "private 62", iso.Raw, lll),
-			iso.Private63:          text(163, "private 63", iso.Raw, lll),
-			iso.MAC:                text(8, "MAC", iso.Raw, iso.Fixed),
+			iso.PAN:                iso.NewField(19, "primary account number", bcdLeft, ll),
+			iso.ProcessingCode:     iso.NewField(6, "processing code", bcdRight, iso.Fixed),
+			iso.Amount:             iso.NewField(12, "amount", bcdRight, iso.Fixed),
+			iso.Trace:              iso.NewField(6, "terminal trace", bcdRight, iso.Fixed),
+			iso.LocalTime:          iso.NewField(6, "local time", bcdRight, iso.Fixed),
+			iso.LocalDate:          iso.NewField(4, "local date", bcdRight, iso.Fixed),
+			iso.Expiry:             iso.NewField(4, "expiry", bcdRight, iso.Fixed),
+			iso.SettlementDate:     iso.NewField(4, "settlement date", bcdRight, iso.Fixed),
+			iso.EntryMode:          iso.NewField(3, "entry mode", bcdLeft, iso.Fixed),     // 0210: pad nibble at the right.
+			iso.CardSequence:       iso.NewField(3, "card sequence", bcdRight, iso.Fixed), // 0001: zero nibble at the left.
+			iso.ConditionCode:      iso.NewField(2, "condition code", bcdRight, iso.Fixed),
+			iso.PINCaptureCode:     iso.NewField(2, "PIN capture code", bcdRight, iso.Fixed),
+			iso.Acquirer:           iso.NewField(11, "acquirer", bcdLeft, ll),
+			iso.Track2:             iso.NewField(37, "track 2", track, ll),
+			iso.Track3:             iso.NewField(104, "track 3", track, lll),
+			iso.Reference:          iso.NewField(12, "retrieval reference", iso.Alphanumeric, iso.Fixed),
+			iso.AuthCode:           iso.NewField(6, "authorization code", iso.Alphanumeric, iso.Fixed),
+			iso.ResponseCode:       iso.NewField(2, "response code", iso.Alphanumeric, iso.Fixed),
+			iso.Terminal:           iso.NewField(8, "terminal", iso.Printable, iso.Fixed),
+			iso.Merchant:           iso.NewField(15, "merchant", iso.Printable, iso.Fixed),
+			iso.MerchantName:       iso.NewField(40, "merchant name", iso.Raw, iso.Fixed), // GBK.
+			iso.AdditionalResponse: iso.NewField(25, "additional response", iso.Raw, ll),  // GBK in some hosts.
+			iso.DeviceData:         iso.NewField(maxText, "device data", iso.Printable, lll),
+			iso.AdditionalData:     iso.NewField(322, "settlement and batch data", bcdLeft, lll),
+			iso.Currency:           iso.NewField(3, "currency", iso.Alphanumeric, iso.Fixed),
+			iso.PINBlock:           iso.NewField(8, "PIN block", iso.Raw, iso.Fixed),
+			iso.SecurityControl:    iso.NewField(16, "security control", bcdRight, iso.Fixed),
+			iso.Balance:            iso.NewField(20, "balance", iso.Alphanumeric, lll),
+			iso.ChipData:           iso.NewField(255, "chip data", iso.Raw, lll),
+			iso.TextAnswer:         iso.NewField(maxText, "text answer", iso.Raw, lll), // GBK.
+			iso.Private57:          iso.NewField(maxText, "private 57", iso.Printable, lll),
+			iso.Private58:          iso.NewField(100, "private 58", iso.Printable, lll),
+			iso.Private59:          iso.NewField(maxText, "private 59", iso.Printable, lll),
+			iso.Private60:          iso.NewField(17, "type, batch, network code", bcdLeft, lll),
+			iso.OriginalMessage:    iso.NewField(29, "original message", bcdLeft, lll),
+			iso.Private62:          iso.NewField(512, "private 62", iso.Raw, lll),
+			iso.Private63:          iso.NewField(163, "private 63", iso.Raw, lll),
+			iso.MAC:                iso.NewField(8, "MAC", iso.Raw, iso.Fixed),
 		},
 	}
 }
 
-// text makes a field of at most, or exactly, length units. String is used for binary fields too: it keeps bytes as they are.
-func text(length int, name string, enc iso.Encoding, prefix iso.Prefix) field.Field {
-	return field.NewString(&field.Spec{Length: length, Description: name, Enc: enc, Pref: prefix})
-}
-
 // table is the compiled dialect.
-var table = mustCompile()
-
-// mustCompile panics at program start where Spec is wrong: only a change of this file can cause that, and every test would fail.
-func mustCompile() *iso.Table {
-	t, err := iso.NewTable(Spec())
-	if err != nil {
-		panic(err)
-	}
-	return t
-}
+var table = iso.MustTable(Spec())
 
 // Codec reads and writes the message alone, from the MTI on. Parse and Packet are for whole frames.
 func Codec() iso.Codec { return table }

@@ -175,9 +175,9 @@ func TestVectorsFieldTwo(t *testing.T) {
 			t.Fatal(err)
 		}
 		codec, err := iso.NewTable(&iso8583.MessageSpec{Name: v.ID, Fields: map[int]field.Field{
-			0: text(4, "mti", iso.Digits, iso.Fixed),
+			0: iso.NewField(4, "mti", iso.Digits, iso.Fixed),
 			1: field.NewBitmap(&field.Spec{Length: 8, Enc: iso.Hex, Pref: iso.Fixed}),
-			2: text(length, "two", enc, prefix),
+			2: iso.NewField(length, "two", enc, prefix),
 		}})
 		if err != nil {
 			t.Fatal(err)
