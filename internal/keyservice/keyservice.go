@@ -7,7 +7,6 @@ import (
 	"context"
 	"crypto/ed25519"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net"
 	"sync"
@@ -86,11 +85,7 @@ func (a *App) Start(ctx context.Context) error {
 	if a.orderKey, err = cfg.orderKey(); err != nil {
 		return err
 	}
-	url, err := cfg.Database.URLFile.Read()
-	if err != nil {
-		return fmt.Errorf("database.url_file: %w", err)
-	}
-	pool, err := pgpool.Open(ctx, string(url.Reveal()), cfg.Database.MaxConnections)
+	pool, err := pgpool.FromConfig(ctx, cfg.Database)
 	if err != nil {
 		return err
 	}

@@ -8,11 +8,23 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/keyward/keyward/internal/service"
 )
 
 // retryEvery is how often a database that does not answer is asked again: often enough that a start right after the
 // database's own loses no noticeable time.
 const retryEvery = 250 * time.Millisecond
+
+// FromConfig is Open with a service's settings; the connection string is read from its file.
+func FromConfig(ctx context.Context, cfg service.DatabaseConfig) (*pgxpool.Pool, error) {
+	url, err := cfg.URLFile.Read()
+	if err != nil {
+		return nil, fmt.Errorf("database.url_file: %w", err)
+	}
+	defer url.Wipe()
+	return Open(ctx, string(url.Reveal()), cfg.MaxConnections)
+}
 
 // Open connects to PostgreSQL, waiting for it until ctx ends. maxConns bounds the connections; zero leaves the driver's default. url
 // is a connection string and holds a password: errors do not repeat it.

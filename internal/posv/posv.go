@@ -97,11 +97,7 @@ func (a *App) Start(ctx context.Context) error {
 	}
 
 	// The database, as posv's role.
-	url, err := cfg.Database.URLFile.Read()
-	if err != nil {
-		return fmt.Errorf("database.url_file: %w", err)
-	}
-	if a.pool, err = pgpool.Open(ctx, string(url.Reveal()), cfg.Database.MaxConnections); err != nil {
+	if a.pool, err = pgpool.FromConfig(ctx, cfg.Database); err != nil {
 		return err
 	}
 	a.life.Add("database connections", stopTime, func(context.Context) error { a.pool.Close(); return nil })
