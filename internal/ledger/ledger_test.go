@@ -276,6 +276,35 @@ func TestConflicts(t *testing.T) {
 	}
 }
 
+// TestConflictOverMidnight: a repeat that reaches another instance after midnight is a repeat still; a day later the key is free.
+func TestConflictOverMidnight(t *testing.T) {
+	t.Parallel()
+	store, pool := open(t)
+	tomorrow := func(s *story) *story {
+		s.base.Date, s.base.Began = "2026-11-22", start.Add(15*time.Hour)
+		return s.sending()
+	}
+	first, second, other := begin("000001").sending(), tomorrow(begin("000001")), tomorrow(begin("000002"))
+	write(t, store, first.all...)
+	want := ledger.Conflict{Txn: second.base.Txn, Owner: first.base.Txn}
+	for range 2 { // also when shipped again
+		if c := write(t, store, second.all[0], other.all[0]); len(c) != 1 || c[0] != want {
+			t.Errorf("conflicts %v, want %v", c, want)
+		}
+	}
+	if st := find(t, store, first.base.Key); st == nil || st.Last.Txn != first.base.Txn {
+		t.Error("the first transaction is not found")
+	}
+	later := begin("000001")
+	later.base.Date, later.base.Began = "2026-11-22", time.Now().Add(26*time.Hour)
+	if c := write(t, store, later.sending().all...); len(c) != 0 {
+		t.Errorf("more than a day later: conflicts %v", c)
+	}
+	if n := count(t, pool, "transaction_keys"); n != 3 {
+		t.Errorf("%d keys", n)
+	}
+}
+
 // TestConflictWithUncommitted: the other instance's commit is not visible yet when ours is written; ours waits for it and then knows.
 func TestConflictWithUncommitted(t *testing.T) {
 	t.Parallel()

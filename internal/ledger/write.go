@@ -32,18 +32,28 @@ SELECT d, t, n, e, at, i, term, merch, batch, trace, mti, kind, nullif(pc, ''), 
     AS r(d, t, n, e, at, i, term, merch, batch, trace, mti, kind, pc, amt, cur, pan, dig, h, ht, rrn, auth, code, o, s, det)
 ON CONFLICT DO NOTHING`
 
+	// takeKeys also respects the key of the business date before: a repeat does not become a new transaction because midnight passed
+	// between the two. $10 is the oldest time of taking that still counts.
 	takeKeys = `
 INSERT INTO transaction_keys (terminal_id, merchant_id, batch, trace, mti, type60, business_date, content_digest, txn_id)
-SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::date[], $8::bytea[], $9::uuid[])
+SELECT u.terminal, u.merchant, u.batch, u.trace, u.mti, u.type60, u.d, u.content, u.txn
+  FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::date[], $8::bytea[], $9::uuid[], $10::timestamptz[])
+    AS u(terminal, merchant, batch, trace, mti, type60, d, content, txn, since)
+ WHERE NOT EXISTS (SELECT FROM transaction_keys k WHERE k.terminal_id = u.terminal AND k.merchant_id = u.merchant AND k.batch = u.batch
+                      AND k.trace = u.trace AND k.mti = u.mti AND k.type60 = u.type60 AND k.business_date = u.d - 1 AND k.created_at > u.since)
 ON CONFLICT DO NOTHING`
 
-	// keyOwners runs after takeKeys with a snapshot of its own, so it sees the other instance's row that stood in the way.
+	// keyOwners runs after takeKeys with a snapshot of its own, so it sees the other instance's row that stood in the way: of the same
+	// business date, else of the one before.
 	keyOwners = `
 SELECT u.txn, k.txn_id
   FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::date[], $8::uuid[])
     WITH ORDINALITY AS u(terminal, merchant, batch, trace, mti, type60, d, txn, row)
-  LEFT JOIN transaction_keys k ON k.terminal_id = u.terminal AND k.merchant_id = u.merchant AND k.batch = u.batch AND k.trace = u.trace
-       AND k.mti = u.mti AND k.type60 = u.type60 AND k.business_date = u.d
+  LEFT JOIN LATERAL (
+       SELECT o.txn_id FROM transaction_keys o
+        WHERE o.terminal_id = u.terminal AND o.merchant_id = u.merchant AND o.batch = u.batch AND o.trace = u.trace
+          AND o.mti = u.mti AND o.type60 = u.type60 AND o.business_date BETWEEN u.d - 1 AND u.d
+        ORDER BY o.business_date DESC LIMIT 1) k ON true
  WHERE k.txn_id IS DISTINCT FROM u.txn
  ORDER BY u.row`
 
@@ -87,6 +97,10 @@ func (s *Store) Write(ctx context.Context, records []*Record) ([]Conflict, error
 	}
 	return w.conflicts, nil
 }
+
+// keyLife is how long a duplicate key keeps others away across a change of the business date: what posp's memory does, which is some
+// minutes longer, so that the owner is always found again (internal/posp/journal).
+const keyLife = 25 * time.Hour
 
 // columns is the content of one statement: one slice per parameter.
 type columns []any
@@ -179,6 +193,7 @@ func (w *writer) addKey(r *Record, date time.Time) {
 	}
 	push(&w.keys, 7, r.Content)
 	push(&w.keys, 8, r.Txn)
+	push(&w.keys, 9, r.Began.Add(-keyLife))
 	push(&w.owners, 7, r.Txn)
 }
 
