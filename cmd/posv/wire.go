@@ -2,9 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"os"
 	"time"
 
 	"github.com/keyward/keyward/internal/posv"
@@ -15,15 +12,9 @@ import (
 const stopBound = 25 * time.Second
 
 // serve wires posv: the only place where concrete parts are named.
-func serve(ctx context.Context, path string) (err error) {
-	if err := service.DisableCoreDumps(); err != nil {
-		return fmt.Errorf("switch core dumps off: %w", err)
-	}
+func serve(ctx context.Context, path string) error {
 	cfg := posv.DefaultConfig()
-	if err := service.LoadConfig(path, &cfg); err != nil {
-		return err
-	}
-	log, err := service.NewLogger(os.Stderr, cfg.Log.Level, cfg.Log.Format)
+	log, err := service.Prepare(path, &cfg, &cfg.Log)
 	if err != nil {
 		return err
 	}
@@ -32,14 +23,5 @@ func serve(ctx context.Context, path string) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() {
-		stopCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopBound)
-		defer cancel()
-		err = errors.Join(err, app.Stop(stopCtx))
-	}()
-	if err := app.Start(ctx); err != nil {
-		return err
-	}
-	log.InfoContext(ctx, "posv is ready", "api", app.Addr().String())
-	return app.Wait(ctx)
+	return service.Run(ctx, app, stopBound, func() { log.InfoContext(ctx, "posv is ready", "api", app.Addr().String()) })
 }
