@@ -2,57 +2,19 @@ package httpapi_test
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"io"
-	"math/big"
-	"net"
 	"net/http"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/keyward/keyward/internal/httpapi"
+	"github.com/keyward/keyward/internal/httpapi/httpapitest"
 )
 
 const patience = 20 * time.Second
-
-// certificates writes a self-signed certificate for 127.0.0.1 with its key.
-func certificates(t *testing.T, name string) (cert, key string) {
-	t.Helper()
-	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	tmpl := &x509.Certificate{
-		SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true,
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-	}
-	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, &k.PublicKey, k)
-	if err != nil {
-		t.Fatal(err)
-	}
-	pkcs8, err := x509.MarshalPKCS8PrivateKey(k)
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := t.TempDir()
-	cert, key = filepath.Join(dir, name+".pem"), filepath.Join(dir, name+".key")
-	for path, block := range map[string]*pem.Block{cert: {Type: "CERTIFICATE", Bytes: der}, key: {Type: "PRIVATE KEY", Bytes: pkcs8}} {
-		if err := os.WriteFile(path, pem.EncodeToMemory(block), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return cert, key
-}
 
 func start(t *testing.T, cfg httpapi.ServerConfig) *httpapi.Server {
 	t.Helper()
@@ -91,9 +53,9 @@ func fetch(t *testing.T, c *tls.Config, url string) (string, error) {
 
 func TestMutualTLS(t *testing.T) {
 	t.Parallel()
-	serverCert, serverKey := certificates(t, "server")
-	clientCert, clientKey := certificates(t, "client")
-	strangerCert, strangerKey := certificates(t, "stranger")
+	serverCert, serverKey := httpapitest.Certificate(t, "server")
+	clientCert, clientKey := httpapitest.Certificate(t, "client")
+	strangerCert, strangerKey := httpapitest.Certificate(t, "stranger")
 	st, err := httpapi.ServerTLS(serverCert, serverKey, clientCert)
 	if err != nil {
 		t.Fatal(err)

@@ -1,14 +1,6 @@
 package posv_test
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
-	"math/big"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -16,53 +8,20 @@ import (
 	"time"
 
 	"github.com/keyward/keyward/internal/httpapi"
+	"github.com/keyward/keyward/internal/httpapi/httpapitest"
 	"github.com/keyward/keyward/internal/posv"
 	"github.com/keyward/keyward/internal/service"
 )
-
-// pair writes a self-signed certificate for name, and its key.
-func pair(t *testing.T, name string) (cert, key string) {
-	t.Helper()
-	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	serial, err := rand.Int(rand.Reader, big.NewInt(1<<62))
-	if err != nil {
-		t.Fatal(err)
-	}
-	tmpl := &x509.Certificate{
-		SerialNumber: serial, Subject: pkix.Name{CommonName: name}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true,
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-	}
-	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, &k.PublicKey, k)
-	if err != nil {
-		t.Fatal(err)
-	}
-	pkcs8, err := x509.MarshalPKCS8PrivateKey(k)
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := t.TempDir()
-	cert, key = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
-	for path, block := range map[string]*pem.Block{cert: {Type: "CERTIFICATE", Bytes: der}, key: {Type: "PRIVATE KEY", Bytes: pkcs8}} {
-		if err := os.WriteFile(path, pem.EncodeToMemory(block), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return cert, key
-}
 
 // TestCertificateNamesTheActor: with client certificates the certificate counts and the header does not; two people with their own
 // certificates sign an order in production without a token.
 func TestCertificateNamesTheActor(t *testing.T) {
 	t.Parallel()
-	serverCert, serverKey := pair(t, "posv")
+	serverCert, serverKey := httpapitest.Certificate(t, "posv")
 	people := map[string][2]string{}
 	var authorities []byte
 	for _, name := range []string{"li", "wang", "bad\tname"} {
-		cert, key := pair(t, name)
+		cert, key := httpapitest.Certificate(t, name)
 		people[name] = [2]string{cert, key}
 		text, err := os.ReadFile(cert)
 		if err != nil {

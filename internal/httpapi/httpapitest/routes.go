@@ -1,4 +1,5 @@
-// Package httpapitest holds tests that every HTTP interface runs: today, that its routes and its OpenAPI document agree.
+// Package httpapitest holds what the tests of every HTTP interface need: the check that its routes and its OpenAPI document agree, and
+// certificates.
 package httpapitest
 
 import (
