@@ -28,13 +28,14 @@ type incoming struct {
 // outgoing is what becomes of a message. A nil frame means that nothing is answered.
 type outgoing struct {
 	frame  []byte
-	code   string       // field 39 of the answer
-	rrn    string       // field 37 of the answer
-	err    error        // why it is not plainly good, for log and event
-	before func() error // called right before the frame goes to the socket; an error withholds it
-	lost   func()       // called when not a byte of the frame was handed to the socket
-	hand   *handover    // held over before, the socket and lost; nil when nobody else can answer
-	closes bool         // the connection is closed: nothing after this can be trusted
+	code   string          // field 39 of the answer
+	rrn    string          // field 37 of the answer
+	err    error           // why it is not plainly good, for log and event
+	before func() error    // called right before an approval goes to the socket; an error withholds it
+	refuse func() outgoing // makes what goes out instead of a withheld approval; nil for nothing
+	lost   func()          // called when not a byte of the frame was handed to the socket
+	hand   *handover       // held over before, the socket and lost; nil when nobody else can answer
+	closes bool            // the connection is closed: nothing after this can be trusted
 }
 
 // refuse answers without MAC: for messages whose sender is not known to have the keys.

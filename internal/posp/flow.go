@@ -227,6 +227,9 @@ func (f *flow) repeat(ctx context.Context, in *incoming, entry *journal.Entry, v
 	out := f.answer(ctx, in, answer)
 	if state == txn.Approved {
 		out.before, out.hand = entry.Answered, f.handovers.find(entry.ID())
+		out.refuse = func() outgoing {
+			return f.refuseMACed(context.WithoutCancel(ctx), in, codeNoAnswer, "the approval was taken back meanwhile")
+		}
 	}
 	return out
 }

@@ -40,7 +40,7 @@ func (f *flow) hand(ctx context.Context, conn *link.Conn, in *incoming, out *out
 	defer out.hand.Unlock()
 	err := f.write(ctx, conn, out)
 	if err == nil || link.OutcomeOf(err) != link.NotSent {
-		out.hand.done = out.hand.done || out.frame != nil
+		out.hand.done = out.hand.done || out.before != nil
 	} else if out.lost != nil && !out.hand.done {
 		out.lost()
 	}
@@ -55,6 +55,7 @@ func (f *flow) hand(ctx context.Context, conn *link.Conn, in *incoming, out *out
 func (f *flow) write(ctx context.Context, conn *link.Conn, out *outgoing) error {
 	notSent := func(err error) error { return &link.Error{Outcome: link.NotSent, Link: "terminals", Err: err} }
 	if out.frame == nil {
+		out.before = nil
 		if out.lost == nil {
 			return nil
 		}
@@ -62,8 +63,15 @@ func (f *flow) write(ctx context.Context, conn *link.Conn, out *outgoing) error 
 	}
 	if out.before != nil {
 		if err := out.before(); err != nil {
-			out.frame = nil
-			return notSent(err)
+			out.before, out.frame = nil, nil
+			if out.refuse == nil {
+				return notSent(err)
+			}
+			instead := out.refuse()
+			out.frame, out.code, out.err = instead.frame, instead.code, errors.Join(out.err, err, instead.err)
+			if out.frame == nil {
+				return nil
+			}
 		}
 	}
 	return conn.Write(context.WithoutCancel(ctx), out.frame)
