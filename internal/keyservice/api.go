@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/go-chi/chi/v5"
@@ -44,6 +45,21 @@ func callerOf(r *http.Request) caller {
 	return c
 }
 
+// admit lets only clients in whose certificate the configuration names.
+func (a *App) admit(next http.Handler) http.Handler {
+	allowed := a.opt.Config.Clients
+	return httpapi.HandlerFunc(func(w http.ResponseWriter, r *http.Request) error {
+		if len(allowed) > 0 && !slices.Contains(allowed, callerOf(r).name) {
+			return &httpapi.Error{
+				Status: http.StatusForbidden, Detail: "the name in the client certificate may not ask the key service",
+				NextStep: "go through posp, or have the name added to clients in the key service's configuration",
+			}
+		}
+		next.ServeHTTP(w, r)
+		return nil
+	})
+}
+
 // routes is the whole interface.
 func (a *App) routes() (chi.Router, error) {
 	r, err := httpapi.NewRouter(a.opt.Log, openAPI, service.AdminHandler(a.ready, a.opt.Registry, false))
@@ -52,9 +68,9 @@ func (a *App) routes() (chi.Router, error) {
 	}
 	// Derivation itself is idempotent, so answers need not outlive the process.
 	once := httpapi.Idempotency(httpapi.NewMemoryStore(), func(r *http.Request) string { return callerOf(r).name })
-	r.With(once).Method(http.MethodPost, "/v1/cards", httpapi.HandlerFunc(a.postCard))
-	r.Method(http.MethodGet, "/v1/cards/{psam}", httpapi.HandlerFunc(a.getCard))
-	r.Method(http.MethodPost, "/v1/cards/{psam}/scripts", httpapi.HandlerFunc(a.postScript))
+	r.With(a.admit, once).Method(http.MethodPost, "/v1/cards", httpapi.HandlerFunc(a.postCard))
+	r.With(a.admit).Method(http.MethodGet, "/v1/cards/{psam}", httpapi.HandlerFunc(a.getCard))
+	r.With(a.admit).Method(http.MethodPost, "/v1/cards/{psam}/scripts", httpapi.HandlerFunc(a.postScript))
 	return r, nil
 }
 

@@ -19,6 +19,9 @@ type Config struct {
 	Database service.DatabaseConfig `yaml:"database"`
 	// Listen is the one listener: HTTPS, and only for clients with a certificate of listen.tls.ca, in every profile.
 	Listen service.ListenerConfig `yaml:"listen"`
+	// Clients are the common names of the certificates that may ask: as a rule posp alone. Empty means every certificate of listen.tls.ca, which
+	// a production profile refuses: the same authority signs certificates for people and for other services.
+	Clients []string `yaml:"clients"`
 	// HSM is the issuing group. Its devices should let nobody else in.
 	HSM service.HSMConfig `yaml:"hsm"`
 	// OrderKey is the path of the registry's public key (PEM), with which orders are signed.
@@ -47,6 +50,7 @@ func (c *Config) Validate() error {
 	need(c.HSM.Domain != "" && len(c.HSM.Members) > 0, "hsm: a domain and at least one member are needed")
 	need(c.OrderKey != "", "order_key: name the file with the registry's public key")
 	if c.Profile == service.Production {
+		need(len(c.Clients) > 0, "clients: name whose certificates may ask, for example [posp]")
 		errs = append(errs, keys.RefuseTestKey("hsm.lmk_check", c.HSM.LMKCheck))
 	}
 	return errors.Join(errs...)

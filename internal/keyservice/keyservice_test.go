@@ -437,3 +437,25 @@ func TestClientCertificates(t *testing.T) {
 		t.Fatal("served a client without a certificate")
 	}
 }
+
+// A certificate of the right authority is not enough: its name must be one that may ask.
+func TestOnlyNamedClientsAsk(t *testing.T) {
+	t.Parallel()
+	s := keyservicetest.New(t, keyservicetest.Options{Clients: []string{"posp-2"}})
+	_, signed := s.Order(t, 1, 1, time.Hour)
+	for _, call := range []struct {
+		method, path string
+		body         any
+	}{
+		{"POST", "/v1/cards", request{"psam_no": card, "order": signed}},
+		{"POST", "/v1/cards/" + card + "/scripts", request{"order": signed, "step": "master", "challenge": "00000000"}},
+		{"GET", "/v1/cards/" + card, nil},
+	} {
+		status, answer := s.Call(t, call.method, call.path, "k", call.body)
+		want(t, call.method+" "+call.path, status, answer, 403, "may not ask")
+	}
+	cfg := keyservice.DefaultConfig()
+	if err := cfg.Validate(); err == nil || !strings.Contains(err.Error(), "clients: ") {
+		t.Errorf("production without clients: %v", err)
+	}
+}

@@ -283,6 +283,13 @@ func TestWhoMayChange(t *testing.T) {
 		}
 	}
 	s.must(t, 200, "GET", path, "") // reading needs none
+	// But a signed order is a right in itself.
+	for _, path := range []string{"/v1/orders", "/v1/orders/00000000-0000-0000-0000-000000000001"} {
+		if r := s.do(t, "GET", path, ""); r.status != 401 {
+			t.Errorf("%s without a token: %d", path, r.status)
+		}
+	}
+	s.must(t, 200, "GET", "/v1/orders", "", token...)
 	o := s.must(t, 201, "POST", "/v1/orders", draft(psam(1), 1, "tdes", time.Hour), append([]string{"X-Operator", "li"}, token...)...)
 	if r := s.do(t, "POST", "/v1/orders/"+o["order_id"].(string)+"/approvals", "{}", append([]string{"X-Operator", "li"}, token...)...); r.status != 403 || !strings.Contains(r.body, "certificate") {
 		t.Errorf("an approval by header in production: %d %s", r.status, r.body)

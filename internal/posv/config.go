@@ -18,6 +18,9 @@ type Config struct {
 	API service.ListenerConfig `yaml:"api"`
 	// TokenFile holds the bearer token that every change needs; empty asks for none.
 	TokenFile service.SecretFile `yaml:"token_file"`
+	// Approvers are the common names of the certificates of the people who may approve orders. Empty means every name, which a production
+	// profile refuses: services have certificates of the same authority, and two services are not two people.
+	Approvers []string `yaml:"approvers"`
 	// OrderKeyFile holds the Ed25519 key that signs approved orders: PEM, PKCS#8.
 	OrderKeyFile service.SecretFile `yaml:"order_key_file"`
 	// Timezone is the one of all times in the console.
@@ -49,5 +52,12 @@ func (c *Config) Validate() error {
 	errs = append(errs, c.API.CheckPlain(c.Profile, "api"))
 	need(c.Profile != service.Production || c.API.TLS != nil || c.TokenFile != "",
 		"token_file: without tls every change must carry a token in production; name the file that holds it")
+	need(c.Profile != service.Production || len(c.Approvers) == 0 || len(c.Approvers) >= approversNeeded,
+		"approvers: name at least two people, by the common names of their certificates")
+	need(c.Profile != service.Production || c.API.TLS == nil || len(c.Approvers) > 0,
+		"approvers: name the people who may approve orders, by the common names of their certificates")
 	return errors.Join(errs...)
 }
+
+// approversNeeded is how many people an order needs (internal/posv/orders).
+const approversNeeded = 2

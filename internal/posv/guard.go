@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -26,10 +27,11 @@ type guard struct {
 	production bool
 	bearer     func(http.Handler) http.Handler // nil asks for no token
 	origin     *http.CrossOriginProtection
+	approvers  []string // empty: everybody
 }
 
 func newGuard(cfg Config) (guard, error) {
-	g := guard{production: cfg.Profile == service.Production, origin: http.NewCrossOriginProtection()}
+	g := guard{production: cfg.Profile == service.Production, origin: http.NewCrossOriginProtection(), approvers: cfg.Approvers}
 	g.origin.SetDenyHandler(httpapi.HandlerFunc(func(http.ResponseWriter, *http.Request) error {
 		return &httpapi.Error{Status: http.StatusForbidden, Detail: "a page of another site may change nothing here", NextStep: "send the request from a program, or from the console itself"}
 	}))
@@ -102,8 +104,21 @@ func goodName(name string) bool {
 		!strings.ContainsFunc(name, func(r rune) bool { return !unicode.IsPrint(r) })
 }
 
-// mayApprove refuses an approval whose giver nothing proves: with a shared token and a header one person could be two.
+// reads asks for the token where one is configured. It stands before what is worth stealing: a signed order is a right to
+// have card keys exported.
+func (g guard) reads(next http.Handler) http.Handler {
+	if g.bearer != nil {
+		return g.bearer(next)
+	}
+	return next
+}
+
+// mayApprove refuses an approval of somebody who is not an approver, and one whose giver nothing proves: with a shared token and a
+// header one person could be two.
 func (g guard) mayApprove(a actor) error {
+	if len(g.approvers) > 0 && !slices.Contains(g.approvers, a.name) {
+		return &httpapi.Error{Status: http.StatusForbidden, Detail: "this name is not among those who may approve orders", NextStep: "ask one of the approvers, or have the name added to approvers in posv's configuration"}
+	}
 	if !g.production || a.proven {
 		return nil
 	}

@@ -41,8 +41,8 @@ func (a *App) routes() (chi.Router, error) {
 		read("/v1/terminals/{terminal_id}/sign-ons", a.listSignOns)
 		read("/v1/cards", a.listCards)
 		read("/v1/cards/{psam_no}", a.getCard)
-		read("/v1/orders", a.listOrders)
-		read("/v1/orders/{order_id}", a.getOrder)
+		r.With(a.guard.reads).Method(http.MethodGet, "/v1/orders", refusing(a.listOrders))
+		r.With(a.guard.reads).Method(http.MethodGet, "/v1/orders/{order_id}", refusing(a.getOrder))
 		read("/v1/audit", a.listAudit)
 		read("/v1/audit/head", a.auditHead)
 

@@ -42,6 +42,14 @@ func TestSampleConfiguration(t *testing.T) {
 	if c.Profile != service.Production || c.API.TLS == nil || c.TokenFile != service.SecretFile(filepath.Join(dir, "secrets/token")) {
 		t.Errorf("%+v", c)
 	}
+	approvers := c.Approvers
+	for _, few := range [][]string{nil, {"li"}} {
+		c.Approvers = few
+		if err := c.Validate(); err == nil {
+			t.Errorf("approvers %q passed for production", few)
+		}
+	}
+	c.Approvers = approvers
 	c.API.TLS, c.TokenFile = nil, ""
 	if err := c.Validate(); err == nil {
 		t.Error("a plain listener without a token passed for production")

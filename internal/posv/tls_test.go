@@ -20,7 +20,7 @@ func TestCertificateNamesTheActor(t *testing.T) {
 	serverCert, serverKey := httpapitest.Certificate(t, "posv")
 	people := map[string][2]string{}
 	var authorities []byte
-	for _, name := range []string{"li", "wang", "bad\tname"} {
+	for _, name := range []string{"li", "wang", "posp", "bad\tname"} {
 		cert, key := httpapitest.Certificate(t, name)
 		people[name] = [2]string{cert, key}
 		text, err := os.ReadFile(cert)
@@ -34,7 +34,7 @@ func TestCertificateNamesTheActor(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := start(t, func(c *posv.Config) {
-		c.Profile = service.Production
+		c.Profile, c.Approvers = service.Production, []string{"li", "wang"}
 		c.API.TLS = &service.TLSConfig{Cert: serverCert, Key: service.SecretFile(serverKey), CA: ca}
 	})
 	s.base = "https://" + s.app.Addr().String()
@@ -55,6 +55,9 @@ func TestCertificateNamesTheActor(t *testing.T) {
 	}
 	if o := li.must(t, 200, "POST", path, "{}", "X-Operator", "zhao"); o["state"] != "draft" {
 		t.Errorf("the header counted: %v", o)
+	}
+	if r := as("posp").do(t, "POST", path, "{}"); r.status != 403 {
+		t.Errorf("a service's certificate approved: %d %s", r.status, r.body)
 	}
 	if o := wang.must(t, 200, "POST", path, "{}"); o["state"] != "signed" {
 		t.Errorf("%v", o)

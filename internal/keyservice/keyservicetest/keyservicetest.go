@@ -66,7 +66,8 @@ type Options struct {
 	Profile  service.Profile  // default dev
 	Now      func() time.Time // default time.Now
 	WrapHSM  func(keyservice.HSM) keyservice.HSM
-	NoImport bool // without the root keys
+	NoImport bool     // without the root keys
+	Clients  []string // whose certificates may ask; default posp
 }
 
 // New starts a service and stops it at the end of the test.
@@ -96,7 +97,10 @@ func New(t testing.TB, opt Options) *Service {
 	cfg.Database.URLFile = service.SecretFile(urlFile)
 	cfg.Listen = service.ListenerConfig{Addr: "127.0.0.1:0", TLS: &service.TLSConfig{Cert: server.Cert, Key: service.SecretFile(server.Key), CA: server.CA}}
 	cfg.HSM = service.HSMConfig{Domain: Domain, Members: []service.HSMMember{{Name: "hsm1", Addr: s.Device.Addr("issuing").String()}}}
-	cfg.OrderKey = public
+	cfg.OrderKey, cfg.Clients = public, []string{"posp"}
+	if opt.Clients != nil {
+		cfg.Clients = opt.Clients
+	}
 	must(t, cfg.Validate())
 	s.options = keyservice.Options{Config: cfg, HSM: s.HSM, Log: slog.New(slog.NewTextHandler(s.Log, &slog.HandlerOptions{Level: slog.LevelDebug})), Now: opt.Now}
 	if opt.WrapHSM != nil {
