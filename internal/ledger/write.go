@@ -57,7 +57,7 @@ SELECT u.txn, k.txn_id
  WHERE k.txn_id IS DISTINCT FROM u.txn
  ORDER BY u.row`
 
-	insertSecrets = `
+	insertSealed = `
 INSERT INTO transaction_secrets (txn_id, business_date, instance, sealed)
 SELECT * FROM unnest($1::uuid[], $2::date[], $3::text[], $4::bytea[]) ON CONFLICT DO NOTHING`
 
@@ -229,7 +229,7 @@ func (w *writer) batch() *pgx.Batch {
 		})
 	}
 	if w.secrets != nil {
-		b.Queue(insertSecrets, w.secrets...)
+		b.Queue(insertSealed, w.secrets...)
 	}
 	if w.queued != nil {
 		b.Queue(queueReversals, w.queued...)

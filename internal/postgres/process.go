@@ -233,7 +233,7 @@ func choosePort(wished int) (int, error) {
 		}
 		return 0, fmt.Errorf("postgres: listen on 127.0.0.1:%d: %w", wished, err)
 	}
-	port := listener.Addr().(*net.TCPAddr).Port //nolint:forcetypeassert // a tcp4 listener has no other address
+	port := listener.Addr().(*net.TCPAddr).Port // A tcp4 listener has no other address.
 	return port, listener.Close()
 }
 

@@ -13,7 +13,7 @@ func setDeathSignal(*syscall.SysProcAttr) {}
 
 // childrenOf lists the child processes of a process.
 func childrenOf(parent int) []int {
-	out, err := exec.Command("ps", "-axo", "pid=,ppid=").Output() //nolint:noctx // returns at once, and is used while stopping
+	out, err := exec.Command("ps", "-axo", "pid=,ppid=").Output() // Without a context: it returns at once, and is used while stopping.
 	if err != nil {
 		return nil
 	}
@@ -34,6 +34,6 @@ func alive(pid int) bool { return !errors.Is(syscall.Kill(pid, 0), syscall.ESRCH
 
 // runsIn tells whether the process is a server of ours with this data directory.
 func runsIn(pid int, data string) bool {
-	out, err := exec.Command("ps", "-o", "args=", "-p", strconv.Itoa(pid)).Output() //nolint:noctx // returns at once
+	out, err := exec.Command("ps", "-o", "args=", "-p", strconv.Itoa(pid)).Output() // Without a context: it returns at once.
 	return err == nil && strings.Contains(string(out), "-D "+data+" ")
 }
