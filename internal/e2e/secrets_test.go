@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -44,6 +45,7 @@ func searchSecrets(t *testing.T, s *system) {
 		t.Fatal(err)
 	}
 	s.askEverything(t)
+	s.metricsOfTheManual(t)
 
 	begun := time.Now()
 	var found []leak.Finding
@@ -211,6 +213,28 @@ func (s *system) askEverything(t *testing.T) {
 		status, body := s.ask(t, http.MethodPost, port, path, `{"pan":"`+stranger+`","pin":"`+wrongPIN+`","oops":1`)
 		if status < 400 {
 			t.Errorf("POST of nonsense on %d: %d %s", port, status, body)
+		}
+	}
+}
+
+var metricName = regexp.MustCompile("`((?:posp|posv|keyward)_[a-z_]+)`")
+
+// metricsOfTheManual: what docs/operations.md tells operators to watch exists.
+func (s *system) metricsOfTheManual(t *testing.T) {
+	t.Helper()
+	var all []byte
+	for where, text := range s.said {
+		if strings.HasSuffix(where, "/metrics") {
+			all = append(all, text...)
+		}
+	}
+	names := metricName.FindAllStringSubmatch(readText(t, "../../docs/operations.md"), -1)
+	if len(names) < 15 {
+		t.Errorf("docs/operations.md names only %d metrics", len(names))
+	}
+	for _, m := range names {
+		if !bytes.Contains(all, []byte("# TYPE "+m[1]+" ")) {
+			t.Errorf("docs/operations.md tells to watch %s, which no service has", m[1])
 		}
 	}
 }
