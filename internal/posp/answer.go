@@ -122,8 +122,8 @@ func (f *flow) answer(ctx context.Context, in *incoming, reply txn.Reply) outgoi
 		return out
 	}
 	out.err = err
-	if reply.Approved() {
-		return out
+	if reply.Approved() && in.row.Kind == kind.Purchase {
+		return out // the caller decides about the money
 	}
 	// A refusal needs no MAC (facts/unionpay.md §4), and a terminal that is told at once is better off than one that waits.
 	return f.plain(in, codeSystem, err, nil)

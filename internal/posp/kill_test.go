@@ -1,7 +1,12 @@
 package posp_test
 
 import (
+	"bytes"
 	"context"
+	"encoding/base64"
+	"encoding/hex"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -114,6 +119,8 @@ func TestKillWalk(t *testing.T) {
 			}
 			k.t = t
 			want(t, k.term.Purchase(t.Context(), pos.Sale{AmountFen: 1, PAN: card1, PIN: pin1}), "00")
+			k.posp.kill()
+			k.noSecrets()
 		})
 	}
 }
@@ -216,6 +223,32 @@ func (k *killSystem) awaitSettled(began time.Time) {
 			k.t.Fatalf("still open: %v; the log:\n%s", open, k.posp.tail())
 		}
 		time.Sleep(10 * time.Millisecond) // polling; there is no signal for it
+	}
+}
+
+// noSecrets looks for card data and keys in what the process has left behind: its log and its spool.
+func (k *killSystem) noSecrets() {
+	k.t.Helper()
+	files, err := filepath.Glob(filepath.Join(k.spoolDir, "*"))
+	k.must(err)
+	read := 0
+	for _, file := range append(files, k.posp.log) {
+		content, err := os.ReadFile(file)
+		k.must(err)
+		read += len(content)
+		text := strings.ToUpper(string(content))
+		if bytes.Contains(content, unhex(card1 + "0")[:9]) {
+			k.t.Errorf("%s holds a packed card number", filepath.Base(file))
+		}
+		for _, secret := range []string{card1, strings.ToUpper(hex.EncodeToString([]byte(card1))),
+			base64.StdEncoding.EncodeToString([]byte(card1))[:20], rootKey, zpkKey, zakKey, sealKey} {
+			if strings.Contains(text, strings.ToUpper(secret)) {
+				k.t.Errorf("%s holds a secret of %d characters", filepath.Base(file), len(secret))
+			}
+		}
+	}
+	if read < 1000 {
+		k.t.Errorf("only %d bytes were searched", read)
 	}
 }
 

@@ -201,6 +201,26 @@ func TestHSMCannotMACTheAnswer(t *testing.T) {
 		s.must(s.hsm.SetFaults(hsm.Faults{}))
 	}
 	s.await("the reversal", func() bool { return s.balance() == before })
+
+	// A reversal and a balance inquiry are told 96 at once, and may be sent again.
+	w.hangUp()
+	p := w.sale(5, nil)
+	s.must(s.bank.SetFaults())
+	wantCode(t, w.ask(w.signed(p)), "00")
+	for _, again := range []*unionpay.Packet{
+		w.undo(p, nil), w.sale(0, map[int]string{iso.ProcessingCode: "310000", iso.Amount: "-", iso.Private60: "01" + w.batch + "000"}),
+	} {
+		s.must(s.bank.SetFaults(bank.Fault{Kind: bank.Hold}))
+		w.send(w.signed(again))
+		s.must(s.bank.WaitHeld(t.Context(), ""))
+		s.must(s.hsm.SetFaults(hsm.Faults{ErrorCodes: map[string]string{"M6": "10"}}))
+		s.must(s.bank.SetFaults())
+		s.bank.Release()
+		wantCode(t, w.answer(), "96")
+		s.must(s.hsm.SetFaults(hsm.Faults{}))
+		wantCode(t, w.ask(w.signed(again)), "00")
+	}
+	s.await("the reversal", func() bool { return s.balance() == before })
 }
 
 // state is the last state of a transaction in the journal.
