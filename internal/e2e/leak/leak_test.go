@@ -207,10 +207,11 @@ func TestReaderAcrossPieces(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := make([]byte, 3*chunk)
+	s.piece = 16 << 10
+	b := make([]byte, 3*s.piece)
 	var want []int64
 	for i := range 40 { // along the second border, and the first byte and the last one
-		at := chunk - s.longest*2 + i*(s.longest/8+len(key))
+		at := s.piece - s.longest*2 + i*(s.longest/8+len(key))
 		copy(b[at:], key)
 		want = append(want, int64(at))
 	}

@@ -41,6 +41,7 @@ type Scanner struct {
 	filter   [1 << filterBits / 64]uint64
 	patterns map[uint64][]pattern // by the first six bytes
 	longest  int
+	piece    int // how much of a file is read at a time
 }
 
 type pattern struct {
@@ -56,7 +57,7 @@ func New(secrets ...Secret) (*Scanner, error) {
 	if len(secrets) == 0 {
 		return nil, errors.New("secrets to look for: there are none")
 	}
-	s := &Scanner{patterns: map[uint64][]pattern{}}
+	s := &Scanner{patterns: map[uint64][]pattern{}, piece: chunk}
 	seen := map[string]bool{}
 	for _, secret := range secrets {
 		for _, f := range secret.forms {
@@ -109,9 +110,9 @@ func (s *Scanner) scan(b []byte, end int, found func(at int, p *pattern)) {
 
 // Reader searches all of r and tells how much that was.
 func (s *Scanner) Reader(where string, r io.Reader) (out []Finding, size int64, err error) {
-	buffer := make([]byte, 0, chunk+s.longest)
+	buffer := make([]byte, 0, s.piece+s.longest)
 	for {
-		n, err := io.ReadFull(r, buffer[len(buffer):chunk])
+		n, err := io.ReadFull(r, buffer[len(buffer):s.piece])
 		buffer = buffer[:len(buffer)+n]
 		last := errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
 		if err != nil && !last {
