@@ -12,6 +12,7 @@ import (
 
 	"github.com/keyward/keyward/internal/ledger"
 	"github.com/keyward/keyward/internal/pgtest"
+	"github.com/keyward/keyward/internal/postgres"
 	"github.com/keyward/keyward/internal/txn"
 	"github.com/keyward/keyward/migrations"
 )
@@ -379,6 +380,37 @@ func TestLists(t *testing.T) {
 	}
 	if erased, err := store.PurgeSecrets(t.Context(), start); err != nil || erased != 0 {
 		t.Errorf("erased %d, %v", erased, err)
+	}
+}
+
+// TestPurgeKeys: of old days only the keys of what is open or owed stay, and nothing that is young by the database's clock goes.
+func TestPurgeKeys(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	pool := db.Pool(t, migrations.RolePOSP)
+	store := ledger.New(pool)
+	done := begin("000001").sending().outcome(txn.Approved, txn.Answered, "00").add(ledger.Answered, txn.Approved)
+	unsettled, owed := begin("000002").sending(), begin("000003").sending().outcome(txn.InDoubt, txn.Unknown, "98")
+	for _, s := range []*story{done, unsettled, owed} {
+		write(t, store, s.all...)
+	}
+	later := start.AddDate(0, 0, 4)
+	if n, err := store.PurgeKeys(t.Context(), later); err != nil || n != 0 {
+		t.Errorf("young keys: %d, %v", n, err)
+	}
+	if _, err := db.Pool(t, postgres.Superuser).Exec(t.Context(), "UPDATE transaction_keys SET created_at = created_at - interval '3 days'"); err != nil {
+		t.Fatal(err)
+	}
+	for _, step := range []struct {
+		before time.Time
+		want   int64
+	}{{start, 0}, {later, 1}, {later, 0}} {
+		if n, err := store.PurgeKeys(t.Context(), step.before); err != nil || n != step.want {
+			t.Errorf("before %s: %d, %v, want %d", step.before.Format(time.DateOnly), n, err, step.want)
+		}
+	}
+	if left, err := store.Unfinished(t.Context(), instance); err != nil || len(left) != 2 {
+		t.Errorf("%d unfinished, %v", len(left), err)
 	}
 }
 

@@ -35,3 +35,16 @@ func (s *Store) PurgeSecrets(ctx context.Context, before time.Time) (int64, erro
 	}
 	return tag.RowsAffected(), nil
 }
+
+// PurgeKeys removes duplicate keys of business dates before the given one, which nobody asks for any more, when they are two days old by the
+// database's clock too: one clock that jumps must not empty the duplicate check. What is still open or owed stays: a start finds it by
+// its key.
+func (s *Store) PurgeKeys(ctx context.Context, before time.Time) (int64, error) {
+	tag, err := s.pool.Exec(ctx, `DELETE FROM transaction_keys k WHERE k.business_date < $1 AND k.created_at < now() - interval '48 hours'
+		AND NOT EXISTS (SELECT FROM reversals r WHERE r.txn_id = k.txn_id AND r.state IN ('pending', 'sending'))
+		AND NOT EXISTS (SELECT FROM transaction_secrets x WHERE x.txn_id = k.txn_id AND x.open)`, pgtype.Date{Time: before, Valid: true})
+	if err != nil {
+		return 0, fmt.Errorf("remove old duplicate keys: %w", err)
+	}
+	return tag.RowsAffected(), nil
+}

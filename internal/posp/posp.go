@@ -237,7 +237,10 @@ const (
 	// housekeepingEvery is how often partitions are made ahead and settled days' sealed data are erased.
 	housekeepingEvery = time.Hour
 	// keepSealedDays is how long an answered transaction can still be reversed by its terminal.
-	keepSealedDays  = 2
+	keepSealedDays = 2
+	// keepKeysDays is how many business dates the duplicate check needs: today, the one before, and one for instances whose clocks or
+	// records are late.
+	keepKeysDays    = 3
 	partitionsAhead = 8
 )
 
@@ -248,7 +251,9 @@ func (a *App) housekeep(ctx context.Context, store *ledger.Store) error {
 		today := a.opt.Now().In(a.opt.Config.Flow.location)
 		err := store.EnsurePartitions(ctx, today, partitionsAhead)
 		_, purgeErr := store.PurgeSecrets(ctx, today.AddDate(0, 0, -keepSealedDays))
-		if err = errors.Join(err, purgeErr); err != nil && ctx.Err() == nil {
+		_, keysErr := store.PurgeKeys(ctx, today.AddDate(0, 0, -keepKeysDays))
+		_, setsErr := a.flow.keys.Purge(ctx)
+		if err = errors.Join(err, purgeErr, keysErr, setsErr); err != nil && ctx.Err() == nil {
 			a.opt.Log.WarnContext(ctx, "housekeeping failed, will be tried again", "error", err)
 		}
 		select {

@@ -17,7 +17,7 @@ const (
 	// memory is how long the duplicate check remembers: longer than any set of working keys lives, so that a recorded message that is
 	// played again later finds its keys ended. An hour is for clocks that are apart.
 	memory = workset.ActiveLife + workset.GraceLife + time.Hour
-	// maxEntries bounds that memory (some 600 bytes each). Beyond it the oldest settled ones are forgotten; the database still
+	// maxEntries bounds that memory (some 2 KB each, so 2 GB at most, after a day of as many transactions). Beyond it the oldest settled ones are forgotten; the database still
 	// knows them.
 	maxEntries = 1_000_000
 )
