@@ -68,6 +68,35 @@ func hasGo(name string) bool {
 	return false
 }
 
+// TestLogLines: the log lines of docs/operations.md are in the code as they stand there.
+func TestLogLines(t *testing.T) {
+	t.Parallel()
+	var code strings.Builder
+	for _, top := range []string{"internal", "hsmclient", "cmd"} {
+		err := filepath.WalkDir(filepath.Join(root, top), func(file string, d os.DirEntry, err error) error {
+			if err != nil || d.IsDir() || !strings.HasSuffix(file, ".go") || strings.HasSuffix(file, "_test.go") {
+				return err
+			}
+			text, err := os.ReadFile(file)
+			code.Write(text)
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	seen := 0
+	for _, row := range rows(section(t, read(t, "docs/operations.md"), "Logs")) {
+		seen++
+		if line := strings.Trim(row[0], "`"); !strings.Contains(code.String(), `"`+line) {
+			t.Errorf("docs/operations.md: no service logs %q", line)
+		}
+	}
+	if seen < 8 {
+		t.Errorf("only %d log lines seen", seen)
+	}
+}
+
 // devPorts are the constants port… of internal/dev by name, read from the source because they are its own business.
 func devPorts(t *testing.T) map[string]int {
 	t.Helper()

@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -48,33 +49,52 @@ func start(t *testing.T, terminals int) *system {
 	if err != nil {
 		t.Fatal(err)
 	}
+	// Between the look for free ports and their use another test may take one; then others are looked for.
+	const tries = 3
+	for try := 1; ; try++ {
+		s, err := launch(t, filepath.Join(dir, "keyward"), terminals)
+		if err == nil {
+			return s
+		}
+		if try == tries || !strings.Contains(err.Error(), "is in use") {
+			t.Fatal(err)
+		}
+	}
+}
+
+func launch(t *testing.T, keyward string, terminals int) (*system, error) {
+	t.Helper()
 	offset, err := dev.FreeOffset(t.Context())
 	if err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
 	s := &system{
 		data: filepath.Join(t.TempDir(), "data"), offset: offset, ended: make(chan error, 1), news: make(chan struct{}), said: map[string][]byte{},
 	}
 	s.Client = controlclient.New("http://"+s.addr(8090), nil)
-	s.cmd = exec.Command(filepath.Join(dir, "keyward"), "dev", "--verbose", "--data-dir", s.data,
+	// Core files are allowed as far as this machine allows them, so that it shows whether the services forbid them.
+	s.cmd = exec.Command("sh", "-c", `ulimit -S -c "$(ulimit -H -c)"; exec "$@"`, "sh", keyward, "dev", "--verbose", "--data-dir", s.data,
 		"--port-offset", strconv.Itoa(offset), "--terminals", strconv.Itoa(terminals))
 	pipe, err := s.cmd.StdoutPipe()
 	if err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
 	s.cmd.Stderr = s.cmd.Stdout
 	if err := s.cmd.Start(); err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
 	go s.listen(pipe)
+	if _, err := s.hears("Sign-ons and transactions:"); err != nil {
+		_ = s.cmd.Process.Kill() // it may have ended
+		return nil, err
+	}
 	t.Cleanup(func() {
 		s.stop(t)
 		if _, err := dev.Reset(context.Background(), s.data); err != nil { // the database may lie elsewhere
 			t.Error(err)
 		}
 	})
-	s.says(t, "Sign-ons and transactions:")
-	return s
+	return s, nil
 }
 
 func (s *system) listen(pipe io.Reader) {
@@ -89,24 +109,31 @@ func (s *system) listen(pipe io.Reader) {
 	s.ended <- s.cmd.Wait()
 }
 
-// says waits until keyward has said the words and returns all that it said.
-func (s *system) says(t *testing.T, words string) string {
+// says waits until keyward has said the words.
+func (s *system) says(t *testing.T, words string) {
 	t.Helper()
+	if _, err := s.hears(words); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// hears waits for the words and returns all that was said.
+func (s *system) hears(words string) (string, error) {
 	limit := time.After(patience)
 	for {
 		s.mu.Lock()
 		text, news := s.out.String(), s.news
 		s.mu.Unlock()
 		if strings.Contains(text, words) {
-			return text
+			return text, nil
 		}
 		select {
 		case <-news:
 		case err := <-s.ended:
 			s.ended <- err
-			t.Fatalf("keyward ended (%v) without %q:\n%s", err, words, text)
+			return text, fmt.Errorf("keyward ended (%v) without %q:\n%s", err, words, text)
 		case <-limit:
-			t.Fatalf("keyward does not say %q:\n%s", words, text)
+			return text, fmt.Errorf("keyward does not say %q:\n%s", words, text)
 		}
 	}
 }

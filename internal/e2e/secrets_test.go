@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -46,6 +47,7 @@ func searchSecrets(t *testing.T, s *system) {
 	}
 	s.askEverything(t)
 	s.metricsOfTheManual(t)
+	s.checksOfTheManual(t)
 
 	begun := time.Now()
 	var found []leak.Finding
@@ -236,6 +238,35 @@ func (s *system) metricsOfTheManual(t *testing.T) {
 		if !bytes.Contains(all, []byte("# TYPE "+m[1]+" ")) {
 			t.Errorf("docs/operations.md tells to watch %s, which no service has", m[1])
 		}
+	}
+}
+
+// checksOfTheManual: every check of a service's readiness has its line in docs/operations.md.
+func (s *system) checksOfTheManual(t *testing.T) {
+	t.Helper()
+	manual := readText(t, "../../docs/operations.md")
+	seen := 0
+	for where, text := range s.said {
+		if !strings.HasSuffix(where, "/readyz") {
+			continue
+		}
+		var answer struct {
+			Checks []struct {
+				Name string `json:"name"`
+			} `json:"checks"`
+		}
+		if err := json.Unmarshal(text, &answer); err != nil {
+			t.Errorf("%s: %v", where, err)
+		}
+		for _, check := range answer.Checks {
+			seen++
+			if !strings.Contains(manual, "| `"+check.Name+"` |") && !strings.Contains(where, ":"+strconv.Itoa(8090+s.offset)) {
+				t.Errorf("docs/operations.md does not tell what to do when the check %q of %s fails", check.Name, where)
+			}
+		}
+	}
+	if seen < 8 {
+		t.Errorf("only %d checks seen", seen)
 	}
 }
 
