@@ -30,7 +30,8 @@ const (
 	rightPIN = "123456"
 	// wrongPIN is long, so that it cannot turn up by chance where it must not.
 	wrongPIN = "739182645091"
-	// stranger is a card that the bank does not know.
+	// stranger is a card that the bank does not know. Its check digit is wrong, so that the safety net of the logs
+	// (internal/service) does not take it for a card number and hide what the code gives away.
 	stranger = "6229876543210987654"
 	// track2 is what the stripe of account holds here.
 	track2 = account + "D30122208675309241"
