@@ -238,9 +238,8 @@ const (
 	housekeepingEvery = time.Hour
 	// keepSealedDays is how long an answered transaction can still be reversed by its terminal.
 	keepSealedDays = 2
-	// keepKeysDays is how many business dates the duplicate check needs: today, the one before, and one for instances whose clocks or
-	// records are late.
-	keepKeysDays    = 3
+	// keepKeysDays is how many business dates the originals of reversals are looked for, and one more; the duplicate check needs two.
+	keepKeysDays    = 9
 	partitionsAhead = 8
 )
 

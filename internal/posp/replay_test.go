@@ -29,3 +29,28 @@ func TestReplayLater(t *testing.T) {
 	w.signOn("003") // and the terminal is back after a sign-on
 	wantCode(t, w.ask(w.signed(w.sale(1, nil))), "00")
 }
+
+// TestLateReversal: a terminal whose line broke on Saturday evening sends its reversal on Monday. The money goes back, or, where what a
+// reversal needs is erased already, the terminal hears that it does not; never 00 for money that stays booked.
+func TestLateReversal(t *testing.T) {
+	t.Parallel()
+	s, w := signedOn(t)
+	before := s.balance()
+	first, second := w.sale(500, nil), w.sale(700, nil)
+	wantCode(t, w.ask(w.signed(first)), "00")
+	wantCode(t, w.ask(w.signed(second)), "00")
+	s.skew.Store(int64(36 * time.Hour))
+	w.signOn("003")
+	wantCode(t, w.ask(w.signed(w.undo(first, nil))), "00")
+	s.await("the reversal", func() bool { return s.balance() == before-700 })
+	if _, err := s.admin.Exec(t.Context(), `DELETE FROM transaction_secrets`); err != nil { // as housekeeping does after some days
+		t.Fatal(err)
+	}
+	s.restart()
+	w = s.wire(t, 1)
+	w.signOn("003")
+	wantCode(t, w.ask(w.signed(w.undo(second, nil))), "25")
+	if got := s.balance(); got != before-700 {
+		t.Errorf("the balance is %d, want %d", got, before-700)
+	}
+}

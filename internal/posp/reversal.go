@@ -52,6 +52,10 @@ func (f *flow) reversal(ctx context.Context, in *incoming) outgoing {
 			return f.refuseMACed(ctx, in, codeOtherAmount, "the amount differs from the original's")
 		}
 	}
+	if state, _, _ := entry.Standing(); state == txn.Approved && len(entry.Sealed()) == 0 {
+		// What a reversal needs is erased once the day is settled. The money stays where it is, and the terminal must hear that.
+		return f.refuseMACed(ctx, in, codeNotFound, "the original is settled and cannot be reversed any more; it is a case for reconciliation")
+	}
 	recordCtx, cancelRecord := context.WithTimeout(ctx, f.cfg.RecordTimeout.Std())
 	defer cancelRecord()
 	state, err := entry.TakeBack(recordCtx, reversalCause(cause))

@@ -17,6 +17,9 @@ const (
 	// memory is how long the duplicate check remembers: longer than any set of working keys lives, so that a recorded message that is
 	// played again later finds its keys ended. An hour is for clocks that are apart.
 	memory = workset.ActiveLife + workset.GraceLife + time.Hour
+	// originals is how long a reversal finds its original: a terminal whose line broke on the evening before a long week-end sends its
+	// reversal days later. Housekeeping keeps the duplicate keys for as long (internal/posp).
+	originals = 8 * 24 * time.Hour
 	// maxEntries bounds that memory (some 2 KB each, so 2 GB at most, after a day of as many transactions). Beyond it the oldest settled ones are forgotten; the database still
 	// knows them.
 	maxEntries = 1_000_000
@@ -69,7 +72,7 @@ func (e *Entry) Compare(content [32]byte) Verdict {
 	}
 }
 
-// Lookup finds a transaction by its duplicate key, in memory or, bounded by ctx, in the database; nil for none.
+// Lookup finds the original of a reversal by its duplicate key, in memory or, bounded by ctx, in the database; nil for none.
 func (j *Journal) Lookup(ctx context.Context, k txn.Key) (*Entry, error) {
 	j.index.mu.Lock()
 	e := j.index.byKey[k]
@@ -78,7 +81,7 @@ func (j *Journal) Lookup(ctx context.Context, k txn.Key) (*Entry, error) {
 	if e != nil && now.Sub(e.began) < memory {
 		return e, nil
 	}
-	standing, err := j.cfg.Store.Find(ctx, k, now.Add(-memory))
+	standing, err := j.cfg.Store.Find(ctx, k, now.Add(-originals))
 	if err != nil || standing == nil {
 		return nil, err
 	}
