@@ -2,9 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"os"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -29,15 +26,9 @@ func serveCommand() *cobra.Command {
 }
 
 // serve wires the issuer: the only place where concrete parts are named.
-func serve(ctx context.Context, path string) (err error) {
-	if err := service.DisableCoreDumps(); err != nil {
-		return fmt.Errorf("switch core dumps off: %w", err)
-	}
+func serve(ctx context.Context, path string) error {
 	cfg := issuer.DefaultConfig()
-	if err := service.LoadConfig(path, &cfg); err != nil {
-		return err
-	}
-	log, err := service.NewLogger(os.Stderr, cfg.Log.Level, cfg.Log.Format)
+	log, err := service.Prepare(path, &cfg, &cfg.Log)
 	if err != nil {
 		return err
 	}
@@ -52,14 +43,5 @@ func serve(ctx context.Context, path string) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() {
-		stopCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopBound)
-		defer cancel()
-		err = errors.Join(err, app.Stop(stopCtx))
-	}()
-	if err := app.Start(ctx); err != nil {
-		return err
-	}
-	log.InfoContext(ctx, "the issuer is ready", "addr", app.Addr().String())
-	return app.Wait(ctx)
+	return service.Run(ctx, app, stopBound, func() { log.InfoContext(ctx, "the issuer is ready", "addr", app.Addr().String()) })
 }

@@ -1,10 +1,10 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -23,8 +23,6 @@ import (
 const (
 	// callTimeout bounds one call; posv itself gives up after 15 s.
 	callTimeout = 30 * time.Second
-	// maxAnswer bounds what is read of an answer: a page of 500 orders with their documents.
-	maxAnswer = 16 << 20
 	// pageLimit is the length of the pages that lists are read in.
 	pageLimit = 500
 )
@@ -58,57 +56,35 @@ func (c *client) call(ctx context.Context, method, path string, in, out any) err
 	if c.output != "table" && c.output != "json" {
 		return &usageError{"--output must be table or json"}
 	}
-	var body io.Reader
-	if in != nil {
-		raw, err := json.Marshal(in)
-		if err != nil {
-			return fmt.Errorf("encode the request: %w", err)
-		}
-		body = bytes.NewReader(raw)
-	}
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, method, strings.TrimSuffix(c.api, "/")+path, body)
-	if err != nil {
+	call := httpapi.Call{Method: method, URL: strings.TrimSuffix(c.api, "/") + path, Operator: c.operator, Body: in}
+	if u, err := url.Parse(c.api); err != nil || u.Host == "" {
 		return &usageError{"--api must be an address like http://127.0.0.1:8080"}
 	}
-	if in != nil {
-		req.Header.Set("Content-Type", "application/json")
-	}
-	if c.operator != "" {
-		req.Header.Set("X-Operator", c.operator)
-	}
 	if c.token != "" {
-		token, err := service.SecretFile(c.token).Read()
-		if err != nil {
+		var err error
+		if call.Token, err = service.SecretFile(c.token).Read(); err != nil {
 			return fmt.Errorf("--token-file: %w", err)
 		}
-		req.Header.Set("Authorization", "Bearer "+string(token.Reveal()))
+		defer call.Token.Wipe()
 	}
 	transport, err := c.transport()
 	if err != nil {
 		return err
 	}
 	defer transport.CloseIdleConnections()
-	res, err := (&http.Client{Transport: transport}).Do(req)
-	if err != nil {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	err = call.Do(ctx, &http.Client{Transport: transport}, out)
+	var refused *httpapi.Refusal
+	switch {
+	case errors.As(err, &refused):
+		return refusal(refused)
+	case errors.Is(err, httpapi.ErrNoAnswer):
 		return fmt.Errorf("posv does not answer at %s; start it with posv serve, or name another --api: %w", c.api, err)
-	}
-	defer func() { _ = res.Body.Close() }() // only read
-	raw, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer))
-	if err != nil {
-		return fmt.Errorf("read the answer of posv: %w", err)
-	}
-	if res.StatusCode/100 != 2 {
-		return refusal(res.StatusCode, raw)
-	}
-	if out == nil {
-		return nil
-	}
-	if err := json.Unmarshal(raw, out); err != nil {
+	case errors.Is(err, httpapi.ErrNotOurs):
 		return fmt.Errorf("the answer of %s is not posv's: %w", c.api, err)
 	}
-	return nil
+	return err
 }
 
 func (c *client) transport() (*http.Transport, error) {
@@ -129,18 +105,14 @@ func (c *client) transport() (*http.Transport, error) {
 }
 
 // refusal makes a sentence of a problem document.
-func refusal(status int, raw []byte) error {
-	var p struct {
-		Detail   string `json:"detail"`
-		NextStep string `json:"next_step"`
+func refusal(r *httpapi.Refusal) error {
+	switch {
+	case r.Detail == "":
+		return fmt.Errorf("posv answers %d", r.Status)
+	case r.NextStep == "":
+		return fmt.Errorf("%s (%d)", r.Detail, r.Status)
 	}
-	if json.Unmarshal(raw, &p) != nil || p.Detail == "" {
-		return fmt.Errorf("posv answers %d", status)
-	}
-	if p.NextStep == "" {
-		return fmt.Errorf("%s (%d)", p.Detail, status)
-	}
-	return fmt.Errorf("%s (%d); %s", p.Detail, status, p.NextStep)
+	return fmt.Errorf("%s (%d); %s", r.Detail, r.Status, r.NextStep)
 }
 
 // all reads every page of a list; query holds the filters.

@@ -128,14 +128,14 @@ func Bearer(token secret.Bytes) func(http.Handler) http.Handler {
 	}
 }
 
-// NotFound answers 404 as a problem document; give it and MethodNotAllowed to the router.
+// NotFound answers 404 as a problem document.
 func NotFound(w http.ResponseWriter, r *http.Request) {
 	WriteError(w, r, &Error{Status: http.StatusNotFound, Detail: "there is nothing at this path", NextStep: "see /openapi.json for what there is"})
 }
 
-// MethodNotAllowed answers 405 as a problem document, with the Allow header that RFC 9110 §15.5.6 asks for (chi leaves it to a handler
+// methodNotAllowed answers 405 as a problem document, with the Allow header that RFC 9110 §15.5.6 asks for (chi leaves it to a handler
 // of one's own).
-func MethodNotAllowed(w http.ResponseWriter, r *http.Request) {
+func methodNotAllowed(w http.ResponseWriter, r *http.Request) {
 	if c := chi.RouteContext(r.Context()); c != nil && c.Routes != nil {
 		for _, m := range []string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete} {
 			if c.Routes.Match(chi.NewRouteContext(), m, r.URL.Path) {

@@ -8,9 +8,9 @@ import (
 	"strings"
 )
 
-// OpenAPI serves an embedded OpenAPI 3.1 document (JSON) at the path where it is mounted, /openapi.json. It refuses a document
+// documentHandler serves an embedded OpenAPI 3.1 document (JSON) at the path where it is mounted, /openapi.json. It refuses a document
 // that is no JSON or no OpenAPI 3.1, so that a broken one is found at start.
-func OpenAPI(doc []byte) (http.Handler, error) {
+func documentHandler(doc []byte) (http.Handler, error) {
 	var head struct {
 		OpenAPI string                     `json:"openapi"`
 		Info    map[string]any             `json:"info"`

@@ -231,7 +231,7 @@ func TestBearer(t *testing.T) {
 func TestOpenAPI(t *testing.T) {
 	t.Parallel()
 	doc := `{"openapi":"3.1.0","info":{"title":"t","version":"1"},"paths":{"/a":{"get":{}}}}`
-	h, err := httpapi.OpenAPI([]byte(doc))
+	h, err := httpapi.NewRouter(slog.New(slog.DiscardHandler), []byte(doc), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -239,7 +239,7 @@ func TestOpenAPI(t *testing.T) {
 		t.Fatalf("%v", w)
 	}
 	for _, bad := range []string{"", "openapi: 3.1.0", `{"openapi":"3.0.3","info":{"title":"t","version":"1"},"paths":{"/a":{}}}`, `{"openapi":"3.1.0","paths":{"/a":{}}}`, `{"openapi":"3.1.0","info":{"title":"t","version":"1"}}`} {
-		if _, err := httpapi.OpenAPI([]byte(bad)); err == nil {
+		if _, err := httpapi.NewRouter(slog.New(slog.DiscardHandler), []byte(bad), nil); err == nil {
 			t.Errorf("accepted %q", bad)
 		}
 	}

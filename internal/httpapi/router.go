@@ -14,7 +14,7 @@ var adminPaths = []string{"/livez", "/readyz", "/metrics"}
 // refused with problem documents. It serves the OpenAPI document (JSON) at /openapi.json and admin, when not nil, at /livez,
 // /readyz and /metrics. more are further middlewares, the outermost first, inside of the log.
 func NewRouter(log *slog.Logger, openAPI []byte, admin http.Handler, more ...func(http.Handler) http.Handler) (chi.Router, error) {
-	doc, err := OpenAPI(openAPI)
+	doc, err := documentHandler(openAPI)
 	if err != nil {
 		return nil, err
 	}
@@ -22,7 +22,7 @@ func NewRouter(log *slog.Logger, openAPI []byte, admin http.Handler, more ...fun
 	r.Use(Log(log), Recover(log))
 	r.Use(more...)
 	r.NotFound(NotFound)
-	r.MethodNotAllowed(MethodNotAllowed)
+	r.MethodNotAllowed(methodNotAllowed)
 	r.Method(http.MethodGet, "/openapi.json", doc)
 	if admin != nil {
 		for _, path := range adminPaths {

@@ -110,9 +110,6 @@ func (s *Server) Addr() net.Addr {
 	return s.addr
 }
 
-// Failed receives an error if serving ends by itself.
-func (s *Server) Failed() <-chan error { return s.failed }
-
 // Wait returns nil when ctx ends, or the error if serving ends by itself.
 func (s *Server) Wait(ctx context.Context) error {
 	select {

@@ -35,19 +35,10 @@ func actorOf(r *http.Request) string {
 
 // routes is the whole interface.
 func (a *App) routes() (chi.Router, error) {
-	doc, err := httpapi.OpenAPI(openAPI)
+	r, err := httpapi.NewRouter(a.opt.Log, openAPI, service.AdminHandler(a.ready, a.opt.Registry, false))
 	if err != nil {
 		return nil, fmt.Errorf("issuer API: %w", err)
 	}
-	r := chi.NewRouter()
-	r.Use(httpapi.Log(a.opt.Log), httpapi.Recover(a.opt.Log))
-	r.NotFound(httpapi.NotFound)
-	r.MethodNotAllowed(httpapi.MethodNotAllowed)
-	admin := service.AdminHandler(a.ready, a.opt.Registry, false)
-	for _, path := range []string{"/livez", "/readyz", "/metrics"} {
-		r.Method(http.MethodGet, path, admin)
-	}
-	r.Method(http.MethodGet, "/openapi.json", doc)
 	// Answers are kept in memory for quick repeats; issue_runs keeps the keys for ever.
 	once := httpapi.Idempotency(httpapi.NewMemoryStore(), actorOf)
 	r.With(once).Method(http.MethodPost, "/v1/cards", httpapi.HandlerFunc(a.postCard))

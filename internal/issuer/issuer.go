@@ -53,7 +53,7 @@ type App struct {
 	server   *httpapi.Server
 	turn     chan struct{} // one place for each run
 
-	working context.Context // ends when runs must be given up
+	working context.Context //nolint:containedctx // It is the life of the runs, which outlive the requests that began them; it ends when they must be given up.
 	giveUp  context.CancelFunc
 	running sync.WaitGroup
 }
@@ -83,11 +83,7 @@ func (a *App) Start(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, startWait)
 	defer cancel()
 	cfg := a.opt.Config
-	url, err := cfg.Database.URLFile.Read()
-	if err != nil {
-		return fmt.Errorf("database.url_file: %w", err)
-	}
-	pool, err := pgpool.Open(ctx, string(url.Reveal()), cfg.Database.MaxConnections)
+	pool, err := pgpool.FromConfig(ctx, cfg.Database)
 	if err != nil {
 		return err
 	}
@@ -118,14 +114,7 @@ func (a *App) Start(ctx context.Context) error {
 		return err
 	}
 	a.life.Add("issuer API", drainTime, a.server.Stop)
-	a.life.Go("issuer API listener", stopTime, func(ctx context.Context) error {
-		select {
-		case err := <-a.server.Failed():
-			return err
-		case <-ctx.Done():
-			return nil
-		}
-	})
+	a.life.Go("issuer API listener", stopTime, a.server.Wait)
 	return nil
 }
 

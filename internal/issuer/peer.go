@@ -1,13 +1,10 @@
 package issuer
 
 import (
-	"bytes"
 	"context"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"strings"
@@ -19,12 +16,8 @@ import (
 	"github.com/keyward/keyward/keys/secret"
 )
 
-const (
-	// callTimeout bounds one call: the relay to the key service takes 15 s at most.
-	callTimeout = 20 * time.Second
-	// maxAnswer bounds an answer: the longest is a page of orders of a few KiB each.
-	maxAnswer = 4 << 20
-)
+// callTimeout bounds one call: the relay to the key service takes 15 s at most.
+const callTimeout = 20 * time.Second
 
 // errPeerAway says that another service could not be reached or could not work.
 var errPeerAway = errors.New("another service does not answer")
@@ -70,56 +63,21 @@ func newPeer(name string, cfg Peer) (*peer, error) {
 
 // call sends one request on behalf of an actor. key is the idempotency key, empty for none. A refusal is a *peerError.
 func (p *peer) call(ctx context.Context, actor, method, path, key string, in, out any) error {
-	var body io.Reader
-	if in != nil {
-		text, err := json.Marshal(in)
-		if err != nil {
-			return err
+	err := httpapi.Call{
+		Method: method, URL: p.url + path, IdempotencyKey: key, Operator: actor, Token: p.token, Body: in,
+	}.Do(ctx, p.http, out)
+	var refusal *httpapi.Refusal
+	switch {
+	case errors.As(err, &refusal):
+		said := &peerError{peer: p.name, status: refusal.Status, detail: refusal.Detail, nextStep: refusal.NextStep}
+		if refusal.Status >= http.StatusInternalServerError {
+			return fmt.Errorf("%w: %w", errPeerAway, said)
 		}
-		body = bytes.NewReader(text)
-	}
-	req, err := http.NewRequestWithContext(ctx, method, p.url+path, body)
-	if err != nil {
-		return err
-	}
-	if in != nil {
-		req.Header.Set("Content-Type", "application/json")
-	}
-	if key != "" {
-		req.Header.Set("Idempotency-Key", key)
-	}
-	if !p.token.IsZero() {
-		req.Header.Set("Authorization", "Bearer "+string(p.token.Reveal()))
-	}
-	req.Header.Set("X-Operator", actor)
-	resp, err := p.http.Do(req)
-	if err != nil {
+		return said
+	case errors.Is(err, httpapi.ErrNoAnswer), errors.Is(err, httpapi.ErrNotOurs):
 		return fmt.Errorf("%s: %w: %w", p.name, errPeerAway, err)
 	}
-	defer func() { _ = resp.Body.Close() }() // only read
-	text, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
-	if err != nil {
-		return fmt.Errorf("%s: %w: %w", p.name, errPeerAway, err)
-	}
-	if resp.StatusCode >= http.StatusBadRequest {
-		var problem struct {
-			Detail   string `json:"detail"`
-			NextStep string `json:"next_step"`
-		}
-		_ = json.Unmarshal(text, &problem) // whatever it is, the status says enough
-		refusal := &peerError{peer: p.name, status: resp.StatusCode, detail: problem.Detail, nextStep: problem.NextStep}
-		if resp.StatusCode >= http.StatusInternalServerError {
-			return fmt.Errorf("%w: %w", errPeerAway, refusal)
-		}
-		return refusal
-	}
-	if out == nil {
-		return nil
-	}
-	if err := json.Unmarshal(text, out); err != nil {
-		return fmt.Errorf("%s: %w: its answer cannot be read", p.name, errPeerAway)
-	}
-	return nil
+	return err
 }
 
 // errNoOrder says that no order lets the card be issued.

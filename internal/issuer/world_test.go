@@ -19,7 +19,6 @@ import (
 
 	"github.com/go-chi/chi/v5"
 	"github.com/prometheus/client_golang/prometheus"
-	"go.uber.org/goleak"
 
 	"github.com/keyward/keyward/internal/issuer"
 	"github.com/keyward/keyward/internal/issuer/simreader"
@@ -32,16 +31,7 @@ import (
 	"github.com/keyward/keyward/sim/psam"
 )
 
-func TestMain(m *testing.M) {
-	code := pgtest.Main(m)
-	if code == 0 {
-		if err := goleak.Find(); err != nil {
-			println(err.Error())
-			code = 1
-		}
-	}
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { os.Exit(pgtest.Main(m)) }
 
 const (
 	card     = keyservicetest.Card

@@ -54,19 +54,10 @@ func (a *App) startOps(ctx context.Context) error {
 
 // routes is the operations API: health, metrics, events, status, and the relay to the key service.
 func (a *App) routes() (chi.Router, error) {
-	doc, err := httpapi.OpenAPI(openAPI)
+	r, err := httpapi.NewRouter(a.opt.Log, openAPI, service.AdminHandler(a.ready, a.opt.Registry, false))
 	if err != nil {
 		return nil, fmt.Errorf("operations API: %w", err)
 	}
-	r := chi.NewRouter()
-	r.Use(httpapi.Log(a.opt.Log), httpapi.Recover(a.opt.Log))
-	r.NotFound(httpapi.NotFound)
-	r.MethodNotAllowed(httpapi.MethodNotAllowed)
-	admin := service.AdminHandler(a.ready, a.opt.Registry, false)
-	for _, path := range []string{"/livez", "/readyz", "/metrics"} {
-		r.Method(http.MethodGet, path, admin)
-	}
-	r.Method(http.MethodGet, "/openapi.json", doc)
 	r.Method(http.MethodGet, "/v1/status", httpapi.HandlerFunc(a.status))
 	r.Method(http.MethodGet, "/v1/events", httpapi.HandlerFunc(a.eventStream))
 	if a.opt.Relay != nil {
