@@ -2,9 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"os"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -27,15 +24,9 @@ func simCommand() *cobra.Command {
 	return cmd
 }
 
-func runSimulators(ctx context.Context, path string) (err error) {
-	if err := service.DisableCoreDumps(); err != nil {
-		return fmt.Errorf("switch core dumps off: %w", err)
-	}
+func runSimulators(ctx context.Context, path string) error {
 	cfg := control.Config{Profile: service.Production, Log: service.LogConfig{Level: "info", Format: "text"}}
-	if err := service.LoadConfig(path, &cfg); err != nil {
-		return err
-	}
-	log, err := service.NewLogger(os.Stderr, cfg.Log.Level, cfg.Log.Format)
+	log, err := service.Prepare(path, &cfg, &cfg.Log)
 	if err != nil {
 		return err
 	}
@@ -44,14 +35,5 @@ func runSimulators(ctx context.Context, path string) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() {
-		stopCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), simStop)
-		defer cancel()
-		err = errors.Join(err, app.Stop(stopCtx))
-	}()
-	if err := app.Start(ctx); err != nil {
-		return err
-	}
-	log.InfoContext(ctx, "simulators are ready", "control", cfg.Listen)
-	return app.Wait(ctx)
+	return service.Run(ctx, app, simStop, func() { log.InfoContext(ctx, "simulators are ready", "control", cfg.Listen) })
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -26,27 +25,17 @@ const stopBound = 25 * time.Second
 // serveFrontEnd wires posp: the only place where concrete parts are named. It stays one straight function because each step needs
 // values of earlier ones.
 func serveFrontEnd(ctx context.Context, path string) (err error) {
-	if err := service.DisableCoreDumps(); err != nil {
-		return fmt.Errorf("switch core dumps off: %w", err)
-	}
 	cfg := posp.DefaultConfig()
-	if err := service.LoadConfig(path, &cfg); err != nil {
-		return err
-	}
-	log, err := service.NewLogger(os.Stderr, cfg.Log.Level, cfg.Log.Format)
+	log, err := service.Prepare(path, &cfg, &cfg.Log)
 	if err != nil {
 		return err
 	}
 	log = log.With("service", "posp", "instance", cfg.Instance)
 	reg := service.NewRegistry()
 	parts := service.NewLifecycle(log)
-	defer func() {
-		stopCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopBound)
-		defer cancel()
-		err = errors.Join(err, parts.Stop(stopCtx))
-	}()
+	defer func() { err = errors.Join(err, stopParts(ctx, parts)) }()
 
-	hsm, err := newHSM(cfg, log, reg)
+	hsm, err := newHSM("online", cfg.Profile, cfg.HSM, log, reg)
 	if err != nil {
 		return err
 	}
@@ -83,14 +72,22 @@ func serveFrontEnd(ctx context.Context, path string) (err error) {
 	return app.Wait(ctx)
 }
 
-func newHSM(cfg posp.Config, log *slog.Logger, reg prometheus.Registerer) (*hsmclient.Client, error) {
-	members := make([]hsmclient.Member, 0, len(cfg.HSM.Members))
-	for _, m := range cfg.HSM.Members {
+// stopParts stops within the bound of the whole process, also when ctx has ended.
+func stopParts(ctx context.Context, parts *service.Lifecycle) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopBound)
+	defer cancel()
+	return parts.Stop(ctx)
+}
+
+// newHSM makes the client of one HSM group. name is the group's in metrics and logs.
+func newHSM(name string, profile service.Profile, cfg service.HSMConfig, log *slog.Logger, reg prometheus.Registerer) (*hsmclient.Client, error) {
+	members := make([]hsmclient.Member, 0, len(cfg.Members))
+	for _, m := range cfg.Members {
 		members = append(members, hsmclient.Member{Name: m.Name, Addr: m.Addr, Channels: m.Channels})
 	}
 	return hsmclient.New(hsmclient.Config{
-		Name: "online", Domain: cfg.HSM.Domain, LMKCheck: cfg.HSM.LMKCheck, RefuseTestLMK: cfg.Profile == service.Production,
-		Members: members, Driver: racal.New(racal.Options{}), Timeout: cfg.HSM.Timeout.Std(), Log: log, Registerer: reg,
+		Name: name, Domain: cfg.Domain, LMKCheck: cfg.LMKCheck, RefuseTestLMK: profile == service.Production,
+		Members: members, Driver: racal.New(racal.Options{}), Timeout: cfg.Timeout.Std(), Log: log, Registerer: reg,
 	})
 }
 

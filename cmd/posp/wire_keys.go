@@ -5,16 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"os"
 	"os/user"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
 
-	"github.com/keyward/keyward/hsmclient"
-	"github.com/keyward/keyward/hsmclient/racal"
 	"github.com/keyward/keyward/internal/keyservice"
 	"github.com/keyward/keyward/internal/keystore"
 	"github.com/keyward/keyward/internal/pgpool"
@@ -22,16 +18,13 @@ import (
 	"github.com/keyward/keyward/keys"
 )
 
+// issuingGroup is the name of the key service's HSM group.
+const issuingGroup = "issuing"
+
 // serveKeyService wires the key service: a process of its own, with an HSM group of its own (P1).
 func serveKeyService(ctx context.Context, path string) (err error) {
-	if err := service.DisableCoreDumps(); err != nil {
-		return fmt.Errorf("switch core dumps off: %w", err)
-	}
 	cfg := keyservice.DefaultConfig()
-	if err := service.LoadConfig(path, &cfg); err != nil {
-		return err
-	}
-	log, err := service.NewLogger(os.Stderr, cfg.Log.Level, cfg.Log.Format)
+	log, err := service.Prepare(path, &cfg, &cfg.Log)
 	if err != nil {
 		return err
 	}
@@ -40,7 +33,7 @@ func serveKeyService(ctx context.Context, path string) (err error) {
 	parts := service.NewLifecycle(log)
 	defer func() { err = errors.Join(err, stopParts(ctx, parts)) }()
 
-	hsm, err := newIssuingHSM(cfg, log, reg)
+	hsm, err := newHSM(issuingGroup, cfg.Profile, cfg.HSM, log, reg)
 	if err != nil {
 		return err
 	}
@@ -58,24 +51,6 @@ func serveKeyService(ctx context.Context, path string) (err error) {
 	}
 	log.InfoContext(ctx, "the key service is ready", "addr", app.Addr().String())
 	return app.Wait(ctx)
-}
-
-// stopParts stops within the bound of the whole process, also when ctx has ended.
-func stopParts(ctx context.Context, parts *service.Lifecycle) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopBound)
-	defer cancel()
-	return parts.Stop(ctx)
-}
-
-func newIssuingHSM(cfg keyservice.Config, log *slog.Logger, reg prometheus.Registerer) (*hsmclient.Client, error) {
-	members := make([]hsmclient.Member, 0, len(cfg.HSM.Members))
-	for _, m := range cfg.HSM.Members {
-		members = append(members, hsmclient.Member{Name: m.Name, Addr: m.Addr, Channels: m.Channels})
-	}
-	return hsmclient.New(hsmclient.Config{
-		Name: "issuing", Domain: cfg.HSM.Domain, LMKCheck: cfg.HSM.LMKCheck, RefuseTestLMK: cfg.Profile == service.Production,
-		Members: members, Driver: racal.New(racal.Options{}), Timeout: cfg.HSM.Timeout.Std(), Log: log, Registerer: reg,
-	})
 }
 
 // importBound bounds "posp keys import": the database and the HSM may just be starting.
@@ -132,7 +107,7 @@ func importKey(ctx context.Context, f importFlags, out io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
-	hsm, err := newIssuingHSM(cfg, log, service.NewRegistry())
+	hsm, err := newHSM(issuingGroup, cfg.Profile, cfg.HSM, log, service.NewRegistry())
 	if err != nil {
 		return err
 	}
@@ -142,11 +117,7 @@ func importKey(ctx context.Context, f importFlags, out io.Writer) (err error) {
 		return err
 	}
 	parts.Add("hsm", 3*time.Second, hsm.Stop)
-	url, err := cfg.Database.URLFile.Read()
-	if err != nil {
-		return fmt.Errorf("database.url_file: %w", err)
-	}
-	pool, err := pgpool.Open(ctx, string(url.Reveal()), cfg.Database.MaxConnections)
+	pool, err := pgpool.FromConfig(ctx, cfg.Database)
 	if err != nil {
 		return err
 	}
