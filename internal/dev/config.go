@@ -51,7 +51,7 @@ func (p parts) writeConfigs() error {
 		if err != nil {
 			return fmt.Errorf("configuration of %s: %w", name, err)
 		}
-		if err := writeFile(p.layout.config(name), append([]byte(header), text...), 0o600); err != nil {
+		if err := writeFile(p.layout.config(name), append([]byte(header), text...)); err != nil {
 			return err
 		}
 	}

@@ -37,7 +37,7 @@ func (s *System) startDatabase(ctx context.Context) error {
 	if note := database.Notice(); note != "" {
 		s.say("Note: %s.", note)
 	}
-	if err := writeFile(s.layout.databasePlace(), []byte(filepath.Dir(database.DataDir())), 0o600); err != nil {
+	if err := writeFile(s.layout.databasePlace(), []byte(filepath.Dir(database.DataDir()))); err != nil {
 		return err
 	}
 	if err := database.EnsureDatabase(ctx, databaseName); err != nil {
@@ -50,7 +50,7 @@ func (s *System) startDatabase(ctx context.Context) error {
 	passwords := map[string]string{}
 	for _, role := range migrations.ServiceRoles() {
 		passwords[role] = database.Password(role)
-		if err := writeFile(s.layout.databaseURL(role), []byte(database.URL(role, databaseName)+"\n"), 0o600); err != nil {
+		if err := writeFile(s.layout.databaseURL(role), []byte(database.URL(role, databaseName)+"\n")); err != nil {
 			return err
 		}
 	}

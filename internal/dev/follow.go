@@ -99,10 +99,10 @@ func (s Screen) line(e event) string {
 	mark, reset := "", ""
 	if s.colour {
 		reset = "\x1b[0m"
-		switch {
-		case e.Code == "00":
+		switch e.Code {
+		case "00":
 			mark = "\x1b[32m" // green
-		case e.Code == "98" || e.Code == "96":
+		case "96", "98":
 			mark = "\x1b[31m" // red: something of ours or behind us is away
 		default:
 			mark = "\x1b[33m" // yellow

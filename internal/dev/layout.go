@@ -109,10 +109,10 @@ func Reset(ctx context.Context, root string) (bool, error) {
 	return true, nil
 }
 
-// writeFile writes a file whole or not at all.
-func writeFile(path string, content []byte, mode os.FileMode) error {
+// writeFile writes a file for its owner only, whole or not at all.
+func writeFile(path string, content []byte) error {
 	temp := path + ".new"
-	if err := os.WriteFile(temp, content, mode); err != nil {
+	if err := os.WriteFile(temp, content, 0o600); err != nil {
 		return explain("write", path, err)
 	}
 	if err := os.Rename(temp, path); err != nil {

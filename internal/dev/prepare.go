@@ -49,7 +49,7 @@ func Prepare(ctx context.Context, opt PrepareOptions) error {
 		if urls[role], err = roleURL(super, role, passwords[role]); err != nil {
 			return err
 		}
-		if err := writeFile(path, []byte(urls[role]+"\n"), 0o600); err != nil {
+		if err := writeFile(path, []byte(urls[role]+"\n")); err != nil {
 			return err
 		}
 	}

@@ -101,7 +101,7 @@ type System struct {
 	processes *supervise.Supervisor
 	watches   []watch
 	stopping  atomic.Bool     // Stop has begun: what ends now ends on purpose
-	patience  context.Context // ended by kill: nothing is waited for any more
+	patience  context.Context //nolint:containedctx // It is a state of the system: ended by kill, after which nothing is waited for.
 	impatient context.CancelFunc
 
 	mu     sync.Mutex // guards database and processes for Kill, which may come during Start
@@ -123,7 +123,7 @@ func Start(ctx context.Context, opt Options, kill <-chan struct{}) (s *System, e
 
 	// Step 1: the data directory is ours alone, and nothing of a run that was killed is left.
 	s = &System{opt: opt}
-	s.patience, s.impatient = context.WithCancel(context.Background()) //nolint:containedctx // it is a state of the system, set by kill
+	s.patience, s.impatient = context.WithCancel(context.Background())
 	if s.layout, s.lock, err = open(opt.DataDir); err != nil {
 		return nil, err
 	}

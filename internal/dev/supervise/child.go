@@ -45,7 +45,7 @@ func (c *child) run(first chan<- error) {
 	defer func() { _ = c.log.Close() }() // every line was written at once
 	pause := firstPause
 	for again := false; ; again = true {
-		cmd := exec.Command(c.spec.Path, c.spec.Args...) //nolint:gosec,noctx // the supervisor's caller names the program; stopping is orderly, not by a context
+		cmd := exec.Command(c.spec.Path, c.spec.Args...) // Without a context: stopping is orderly.
 		cmd.Stdout, cmd.Stderr = c.log, c.log
 		cmd.WaitDelay = outputGrace
 		cmd.SysProcAttr = attributes()
