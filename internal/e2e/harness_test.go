@@ -131,7 +131,7 @@ func (s *system) hears(words string) (string, error) {
 		case <-news:
 		case err := <-s.ended:
 			s.ended <- err
-			return text, fmt.Errorf("keyward ended (%v) without %q:\n%s", err, words, text)
+			return text, errors.Join(fmt.Errorf("keyward ended without %q:\n%s", words, text), err)
 		case <-limit:
 			return text, fmt.Errorf("keyward does not say %q:\n%s", words, text)
 		}

@@ -165,9 +165,9 @@ func crypt(t *testing.T, key, dst, src []byte, do func(cipher.Block, []byte, []b
 	var block cipher.Block
 	var err error
 	if len(key) == 8 {
-		block, err = des.NewCipher(key) //nolint:gosec // what the dialect prescribes
+		block, err = des.NewCipher(key)
 	} else {
-		block, err = des.NewTripleDESCipher(append(bytes.Clone(key), key[:8]...)) //nolint:gosec // what the dialect prescribes
+		block, err = des.NewTripleDESCipher(append(bytes.Clone(key), key[:8]...))
 	}
 	if err != nil {
 		t.Fatal(err)

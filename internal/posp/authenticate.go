@@ -79,7 +79,7 @@ func (f *flow) authenticate(ctx context.Context, in *incoming, candidates []*wor
 func (f *flow) verify(ctx context.Context, set *workset.Set, mab, field64 []byte) (bool, error) {
 	expect := make([]byte, len(field64)/2)
 	if _, err := hex.Decode(expect, field64); err != nil {
-		return false, nil //nolint:nilerr // a field that is not hex text is simply a wrong MAC
+		return false, nil // A field that is not hex text is simply a wrong MAC.
 	}
 	folded := unionpay.Fold(mab)
 	ctx, cancel := context.WithTimeout(ctx, f.cfg.HSMTimeout.Std())

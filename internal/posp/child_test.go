@@ -135,7 +135,7 @@ func (p *process) start() {
 	log, err := os.OpenFile(p.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	p.s.must(err)
 	defer func() { _ = log.Close() }()
-	cmd := exec.Command(binary) //nolint:noctx // killed by kill
+	cmd := exec.Command(binary) // Without a context: kill ends it.
 	cmd.Env = append(os.Environ(), childEnv+"="+p.file)
 	cmd.Stderr = log
 	stdin, err := cmd.StdinPipe()

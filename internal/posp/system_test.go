@@ -62,8 +62,6 @@ type system struct {
 	admin    *pgxpool.Pool
 	hsm      *hsm.Device
 	bank     *bank.Bank
-	hosts    []*core.Host
-	client   *hsmclient.Client
 	cfg      posp.Config
 	app      *posp.App
 	reg      *prometheus.Registry

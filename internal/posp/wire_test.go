@@ -2,7 +2,7 @@ package posp_test
 
 import (
 	"crypto/cipher"
-	"crypto/des" //nolint:gosec // The algorithm of the terminals under test.
+	"crypto/des" // The algorithm of the terminals under test.
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -177,7 +177,7 @@ func desCipher(key []byte) cipher.Block {
 	} else {
 		key = append(append([]byte(nil), key...), key[:8]...)
 	}
-	block, err := des.NewTripleDESCipher(key) //nolint:gosec // The algorithm of the terminals under test.
+	block, err := des.NewTripleDESCipher(key)
 	if err != nil {
 		panic(err)
 	}

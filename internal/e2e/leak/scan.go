@@ -8,7 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
+	"path"
 )
 
 const (
@@ -144,20 +144,21 @@ type Totals struct {
 // reason why those files may hold secrets. A file that vanishes meanwhile is left out; any other error ends the search.
 func (s *Scanner) Tree(root string, allowed map[string]string) (out []Finding, totals Totals, err error) {
 	totals.Skipped = map[string]int{}
-	err = filepath.WalkDir(root, func(file string, d fs.DirEntry, err error) error {
+	tree, err := os.OpenRoot(root)
+	if err != nil {
+		return nil, totals, ignoreVanished(err)
+	}
+	defer func() { _ = tree.Close() }() // only read
+	err = fs.WalkDir(tree.FS(), ".", func(rel string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return ignoreVanished(err)
-		}
-		rel, err := filepath.Rel(root, file)
-		if err != nil {
-			return err
 		}
 		out = append(out, s.Bytes("name of "+rel, []byte(rel))...)
 		if !d.Type().IsRegular() {
 			return nil
 		}
 		for p := range allowed {
-			ok, err := filepath.Match(p, rel)
+			ok, err := path.Match(p, rel)
 			if err != nil {
 				return fmt.Errorf("allow-list %q: %w", p, err)
 			}
@@ -166,7 +167,7 @@ func (s *Scanner) Tree(root string, allowed map[string]string) (out []Finding, t
 				return nil
 			}
 		}
-		f, err := os.Open(file)
+		f, err := tree.Open(rel)
 		if err != nil {
 			return ignoreVanished(err)
 		}
