@@ -231,7 +231,7 @@ func (f *flow) report(ctx context.Context, in *incoming, out outgoing, took time
 		}
 	}
 	if out.err != nil {
-		e.Reason = out.err.Error()
+		e.Reason = strings.ReplaceAll(out.err.Error(), "\n", "; ") // joined errors have a line each
 	}
 	f.events.publish(e)
 	level := slog.LevelInfo
