@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/keyward/keyward/internal/dev"
+	"github.com/keyward/keyward/internal/pgtest"
 )
 
 // patience bounds every wait of these tests: a first start on a slow machine under the race detector.
@@ -40,7 +41,7 @@ var programs = sync.OnceValues(func() (string, error) {
 })
 
 func TestMain(m *testing.M) {
-	code := m.Run()
+	code := pgtest.Main(m)
 	if !testing.Short() {
 		dir, _ := programs() // already built, or the tests have said why not
 		_ = os.RemoveAll(dir)

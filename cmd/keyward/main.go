@@ -23,7 +23,7 @@ func run() int {
 	root := &cobra.Command{
 		Use: "keyward", Short: "Run the whole of Keyward on this machine", Version: service.Version(), SilenceUsage: true, SilenceErrors: true,
 	}
-	root.AddCommand(devCommand(kill), demoCommand(kill), simCommand(), initCommand(), fillCommand(), benchCommand())
+	root.AddCommand(devCommand(kill), demoCommand(kill), simCommand(), migrateCommand(), initCommand(), fillCommand(), benchCommand())
 	if err := root.ExecuteContext(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "keyward: "+err.Error())
 		return 1

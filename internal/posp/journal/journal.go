@@ -105,7 +105,9 @@ func (j *Journal) Start(ctx context.Context) error {
 		return errors.Join(fmt.Errorf("ship the journal of the last run: %w", err), sp.Close())
 	}
 	go j.ship(run)
-	if err := j.recover(ctx, recovery.Rebooted || recovery.SyncFailed); err != nil {
+	// A spool that has never held a record, under a name that the database knows, has lost what its forerunner held.
+	lost := recovery.Last == 0 && recovery.Acked == 0
+	if err := j.recover(ctx, recovery.Rebooted || recovery.SyncFailed || lost); err != nil {
 		return errors.Join(err, j.Stop(ctx))
 	}
 	return nil
