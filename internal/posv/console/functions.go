@@ -17,7 +17,7 @@ const langCookie = "keyward_lang"
 // is kept in a cookie.
 func language(w http.ResponseWriter, r *http.Request) string {
 	if lang := r.URL.Query().Get("lang"); texts[lang] != nil {
-		http.SetCookie(w, &http.Cookie{ //nolint:gosec // Behind a plain listener, which must be declared private, a Secure cookie would be lost; this one holds a language.
+		http.SetCookie(w, &http.Cookie{ //nolint:gosec // Secure follows the listener: over a plain one browsers drop such a cookie. It holds a language.
 			Name: langCookie, Value: lang, Path: "/", MaxAge: int((365 * 24 * time.Hour).Seconds()), HttpOnly: true, Secure: r.TLS != nil, SameSite: http.SameSiteLaxMode,
 		})
 		return lang
