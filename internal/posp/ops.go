@@ -49,6 +49,7 @@ func (a *App) startOps(ctx context.Context) error {
 		return err
 	}
 	a.life.Add("operations API", stopTime, a.ops.Stop)
+	a.life.Go("operations API listener", stopTime, a.ops.Wait)
 	return nil
 }
 

@@ -96,6 +96,10 @@ func (e *Entry) Sending(ctx context.Context, host string, sealed []byte) error {
 	if err != nil {
 		return err
 	}
+	if e.j.isQuarantined(e.rec.Txn) {
+		// A restart would not find it, so it must not be sent.
+		return fmt.Errorf("%w: the database refuses the record", ErrNotDurable)
+	}
 	if owner, ok := e.j.takeConflict(e.rec.Txn); ok {
 		if _, err := e.settle(ctx, txn.NotSent, &txn.Reply{}, "the same request is transaction "+owner.String()); err != nil {
 			return err

@@ -63,6 +63,8 @@ type Journal struct {
 	shipped   spool.Pos     // in PostgreSQL
 	moved     chan struct{} // closed when shipped or away changes, then replaced
 	conflicts map[txn.ID]txn.ID
+	// quarantined are transactions of which the database refused a record.
+	quarantined map[txn.ID]bool
 
 	appended atomic.Uint64 // the newest record in the spool
 	away     atomic.Bool   // PostgreSQL did not take the last batch
@@ -83,7 +85,7 @@ func New(cfg Config) (*Journal, error) {
 		return nil, err
 	}
 	return &Journal{
-		cfg: cfg, index: newIndex(), metrics: m, moved: make(chan struct{}), conflicts: map[txn.ID]txn.ID{},
+		cfg: cfg, index: newIndex(), metrics: m, moved: make(chan struct{}), conflicts: map[txn.ID]txn.ID{}, quarantined: map[txn.ID]bool{},
 		done: make(chan struct{}),
 	}, nil
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/keyward/keyward/internal/ledger"
 	"github.com/keyward/keyward/internal/spool"
+	"github.com/keyward/keyward/internal/txn"
 )
 
 // PostgreSQL's classes of errors that speak of a record's content (PostgreSQL manual, appendix A): data exception and
@@ -43,11 +44,24 @@ func (j *Journal) shipOneByOne(ctx context.Context, batch []spool.Record, record
 				return nil, errors.Join(err, keepErr)
 			}
 			j.metrics.quarantined.Inc()
+			j.mu.Lock()
+			if len(j.quarantined) >= maxConflicts {
+				clear(j.quarantined)
+			}
+			j.quarantined[r.Txn] = true
+			j.mu.Unlock()
 			j.cfg.Log.ErrorContext(ctx, "journal: the database refuses a record; it is kept in the quarantine file and must be entered by hand",
 				"txn", r.Txn.String(), "event", string(r.Event), "file", j.quarantineFile(), "error", err)
 		}
 	}
 	return all, nil
+}
+
+// isQuarantined says that the database refused a record of this transaction.
+func (j *Journal) isQuarantined(id txn.ID) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.quarantined[id]
 }
 
 func (j *Journal) quarantineFile() string { return j.cfg.Spool.Dir + ".quarantine" }
