@@ -128,7 +128,7 @@ func (p parts) sim() control.Config {
 			Addr: at(portBank, p.offset), StateFile: p.layout.path("state", "bank.json"), IssuerCode: issuerCode,
 			ZPK: control.Key{Value: ceremony.ClearZPK}, ZAK: control.Key{Value: ceremony.ClearZAK},
 		},
-		Cards:        control.Cards{Dir: p.layout.path("state", "cards")},
+		Cards:        control.Cards{Dir: p.layout.path("state", "cards"), Refill: true},
 		Terminals:    control.Terminals{StateDir: p.layout.path("state", "terminals"), POSP: at(portTerminals, p.offset)},
 		TransportKey: control.Key{Value: ceremony.ClearTransport},
 	}

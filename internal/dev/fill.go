@@ -32,9 +32,13 @@ const (
 	fillParallel = 6
 	// pageSize is the longest page that posv gives.
 	pageSize = 500
-	// orderLife is how long an order of the development data may be used; one run uses it up at once, a later run with more
-	// terminals makes its own.
+	// orderLife is how long an order of the development data may be used.
 	orderLife = 24 * time.Hour
+	// standingCards is how many cards, from psamNo(1), the standing order of a development system covers, so that anybody who tries
+	// "issuer card issue" needs no order of his own. A new one is made at a start when the last is about to end.
+	standingCards = 999
+	// standingLeft is how much of its life a standing order must have left to be used.
+	standingLeft = 12 * time.Hour
 )
 
 // terminalID and psamNo are the numbers of the n-th terminal and its card, from 1.
@@ -77,6 +81,9 @@ func At(posv, issuer, operations, control string) Services {
 // It only uses what operators use: an order with two approvals, the issuer's API, the registry's API. The simulated terminals
 // learn of their cards last.
 func (s Services) Fill(ctx context.Context, terminals int, traffic bool) (int, error) {
+	if err := s.standingOrder(ctx); err != nil {
+		return 0, err
+	}
 	missing, err := s.missing(ctx, wanted(terminals, traffic))
 	if err != nil || len(missing) == 0 {
 		return 0, err
@@ -140,6 +147,27 @@ func (s Services) missing(ctx context.Context, wanted []int) ([]int, error) {
 		}
 	}
 	return list, nil
+}
+
+// standingOrder makes the order under which cards can be issued by hand, unless there is one with time left.
+func (s Services) standingOrder(ctx context.Context) error {
+	var orders struct {
+		Items []struct {
+			Count     int       `json:"count"`
+			ExpiresAt time.Time `json:"expires_at"`
+		} `json:"items"`
+	}
+	path := "/v1/orders?state=signed&psam_no=" + url.QueryEscape(psamNo(standingCards))
+	if err := s.POSV.As(author).Call(ctx, http.MethodGet, path, "", nil, &orders); err != nil {
+		return fmt.Errorf("look for the standing order: %w", err)
+	}
+	for _, o := range orders.Items {
+		if o.Count >= standingCards && time.Until(o.ExpiresAt) > standingLeft {
+			return nil
+		}
+	}
+	_, err := s.Order(ctx, psamNo(1), standingCards)
+	return err
 }
 
 // Order makes an issuing order and has two officers approve it; it returns the order's number.

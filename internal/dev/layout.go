@@ -139,6 +139,8 @@ func explain(what, path string, err error) error {
 		hint = ": make it writable, or choose another directory with --data-dir"
 	case errors.Is(err, syscall.ENOTDIR), errors.Is(err, fs.ErrExist):
 		hint = ": a file stands where a directory is needed; choose another directory with --data-dir"
+	default:
+		hint = ": choose another directory with --data-dir"
 	}
 	// The path stands in most of these errors already; here it must.
 	if cause, ok := errors.AsType[*fs.PathError](err); ok {

@@ -23,8 +23,8 @@ import (
 const (
 	merchant = "104110000000777"
 	terminal = "20000001"
-	card     = "60000000000000000700"
-	second   = "60000000000000000701" // issued, and kept in a drawer
+	card     = "60000000000000001700"
+	second   = "60000000000000001701" // issued, and kept in a drawer
 
 	account  = "6222020000000000018"
 	rightPIN = "123456"

@@ -51,11 +51,14 @@ type responseJSON struct {
 // tray is the store of cards with a history of what this API sent to each.
 type tray struct {
 	store   *psam.Store
+	refill  bool // whoever asks for a card that is not there finds a blank one
 	mu      sync.Mutex
 	history map[string][]CardEntry // per card that exists, newest last
 }
 
-func newTray(store *psam.Store) *tray { return &tray{store: store, history: map[string][]CardEntry{}} }
+func newTray(store *psam.Store, refill bool) *tray {
+	return &tray{store: store, refill: refill, history: map[string][]CardEntry{}}
+}
 
 // card finds the card of the path.
 func (t *tray) card(r *http.Request) (*psam.Card, error) {
@@ -114,8 +117,13 @@ func (t *tray) blank(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// transmit is the card reader.
+// transmit is the card reader. With refill, the maker's blank card of the number asked for lies in it.
 func (t *tray) transmit(w http.ResponseWriter, r *http.Request) error {
+	if t.refill {
+		if _, err := t.store.Blank(chi.URLParam(r, "psam")); err != nil && !errors.Is(err, psam.ErrCardExists) {
+			return cardError(err)
+		}
+	}
 	card, err := t.card(r)
 	if err != nil {
 		return err

@@ -59,6 +59,8 @@ type Bank struct {
 // Cards is the tray of virtual PSAM cards.
 type Cards struct {
 	Dir string `yaml:"dir"` // one image per card
+	// Refill puts a blank card into the reader for any number that is asked for, as a full stock would.
+	Refill bool `yaml:"refill"`
 }
 
 // Terminals are the simulated POS terminals.

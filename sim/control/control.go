@@ -75,7 +75,7 @@ func New(cfg Config, log *slog.Logger) (*App, error) {
 	if err != nil {
 		return nil, fmt.Errorf("simulators: %w", err)
 	}
-	a.cards = newTray(store)
+	a.cards = newTray(store, cfg.Cards.Refill)
 	a.fleet, err = pos.NewFleet(pos.FleetConfig{
 		Store: store, StateDir: cfg.Terminals.StateDir, Terminal: pos.Config{POSP: cfg.Terminals.POSP}, Logger: log,
 	})
