@@ -131,7 +131,7 @@ func hinted(err error) error {
 
 // explain turns an error about a path into a sentence with the next step.
 func explain(what, path string, err error) error {
-	hint := ""
+	var hint string
 	switch {
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
 		hint = ": the disk is full: free some space, or choose a directory on another disk with --data-dir"
