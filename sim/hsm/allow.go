@@ -49,7 +49,7 @@ func parseAllow(entries []string) (allowList, error) {
 // OnlineCommands is the list for ports that serve transactions: no export, no general decryption, no derivation
 // (docs/hsm-sim.md §4).
 func OnlineCommands() []string {
-	return []string{"B2", "NC", "NO", "N0", "BU", "HA", "HC", "A0/30B", "CA", "TI", "CC", "M2/30B", "M4/30B", "M6", "M8", "S0"}
+	return []string{"B2", "NC", "NO", "N0", "BU", "HA", "HC", "A0/30B", "CA", "TI", "CC", "M2/30B", "M4/30B", "M6", "M8", "S0/003", "S0/008"}
 }
 
 // IssuingCommands is the list for ports that serve card issuing. It cannot import keys, because who can import a known
