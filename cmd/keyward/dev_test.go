@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/keyward/keyward/internal/dev"
+	"github.com/keyward/keyward/internal/dev/supervise"
 	"github.com/keyward/keyward/internal/pgtest"
 )
 
@@ -230,9 +231,8 @@ func gone(t *testing.T, list map[int]string) {
 
 // lives tells whether a process runs; one that ended and was not waited for (a zombie) does not.
 func lives(pid int) bool {
-	out, err := exec.Command("ps", "-o", "stat=", "-p", strconv.Itoa(pid)).Output()
-	state := strings.TrimSpace(string(out))
-	return err == nil && state != "" && !strings.HasPrefix(state, "Z")
+	_, alive := supervise.Process(pid)
+	return alive
 }
 
 func get(t *testing.T, url string) (int, []byte) {

@@ -33,7 +33,7 @@ func (l layout) databaseURL(role string) string {
 func (l layout) databasePlace() string { return l.path("database-directory") }
 
 // open creates the data directory, closed to others, and takes its lock, which the kernel drops when this process dies.
-func open(root string) (layout, *os.File, error) {
+func open(root string) (layout, *dirLock, error) {
 	root, err := filepath.Abs(root)
 	if err != nil {
 		return layout{}, nil, fmt.Errorf("data directory %s: %w", root, err)
@@ -46,11 +46,12 @@ func open(root string) (layout, *os.File, error) {
 	if err := os.MkdirAll(root, 0o755); err != nil { //nolint:gosec // see above
 		return l, nil, explain("create the data directory", root, err)
 	}
-	lock, err := os.OpenFile(l.path(lockName), os.O_CREATE|os.O_RDWR|syscall.O_NOFOLLOW, 0o600)
+	file, err := os.OpenFile(l.path(lockName), os.O_CREATE|os.O_RDWR|syscall.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return l, nil, explain("open", l.path(lockName), err)
 	}
-	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+	lock := &dirLock{file: file}
+	if err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		_ = lock.Close()
 		if errors.Is(err, syscall.EWOULDBLOCK) {
 			return l, nil, fmt.Errorf("another keyward runs with the data in %s: stop that one, or choose another directory with --data-dir and other ports with --port-offset", root)
@@ -63,6 +64,15 @@ func open(root string) (layout, *os.File, error) {
 		}
 	}
 	return l, lock, nil
+}
+
+// dirLock is the lock of a data directory.
+type dirLock struct{ file *os.File }
+
+// Close gives the lock back. It says so to the system instead of leaving it to the closing of the file: a child process that is being
+// started at this moment holds a copy of the file until it has become its own program.
+func (l *dirLock) Close() error {
+	return errors.Join(syscall.Flock(int(l.file.Fd()), syscall.LOCK_UN), l.file.Close())
 }
 
 // refuseForeign refuses a directory with other things in it.

@@ -96,7 +96,7 @@ type System struct {
 
 	opt       Options
 	layout    layout
-	lock      *os.File
+	lock      *dirLock
 	database  *postgres.Server
 	processes *supervise.Supervisor
 	watches   []watch

@@ -22,6 +22,8 @@ import (
 	"github.com/keyward/keyward/internal/dev"
 	"github.com/keyward/keyward/sim/control/controlclient"
 	"github.com/keyward/keyward/sim/pos"
+
+	"github.com/keyward/keyward/internal/dev/supervise"
 )
 
 // system is a running "keyward dev" with everything that it and the commands said.
@@ -273,11 +275,10 @@ func (s *system) children(t *testing.T) map[string]int {
 		if err != nil {
 			t.Fatal(err)
 		}
-		args, err := exec.Command("ps", "-o", "args=", "-p", number).Output()
-		if err != nil {
+		words, alive := supervise.Process(pid)
+		if !alive {
 			continue // it has just ended
 		}
-		words := strings.Fields(string(args))
 		name := filepath.Base(words[0])
 		if len(words) > 1 && words[1] == "keys" {
 			name = "keys"

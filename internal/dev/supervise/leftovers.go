@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"os/exec"
 	"strconv"
 	"strings"
 	"syscall"
@@ -60,16 +59,20 @@ func Leftovers(ctx context.Context, pidFile string) error {
 	for line := range strings.Lines(string(raw)) {
 		number, path, ok := strings.Cut(strings.TrimSpace(line), " ")
 		pid, err := strconv.Atoi(number)
-		if !ok || err != nil || pid <= 1 || !runs(ctx, pid, path) {
+		if !ok || err != nil || pid <= 1 || !runs(pid, path) {
 			continue
 		}
 		_ = syscall.Kill(-pid, killSignal)
 		deadline := time.Now().Add(leftoverWait)
-		for runs(ctx, pid, path) {
+		for runs(pid, path) {
 			if time.Now().After(deadline) {
 				return fmt.Errorf("process %d (%s) of an earlier run does not end: end it with `kill -9 %d` and start again", pid, path, pid)
 			}
-			time.Sleep(leftoverPoll) // it is not our child: there is nothing to wait for
+			select { // it is not our child: there is nothing to wait for
+			case <-time.After(leftoverPoll):
+			case <-ctx.Done():
+				return fmt.Errorf("wait for process %d (%s) of an earlier run: %w", pid, path, context.Cause(ctx))
+			}
 		}
 	}
 	if err := os.Remove(pidFile); err != nil {
@@ -79,11 +82,7 @@ func Leftovers(ctx context.Context, pidFile string) error {
 }
 
 // runs tells whether the process is alive and is the program at path.
-func runs(ctx context.Context, pid int, path string) bool {
-	if syscall.Kill(pid, 0) != nil {
-		return false
-	}
-	out, err := exec.CommandContext(ctx, "ps", "-o", "stat=,args=", "-p", strconv.Itoa(pid)).Output()
-	text := strings.TrimSpace(string(out))
-	return err == nil && !strings.HasPrefix(text, "Z") && strings.Contains(text, path)
+func runs(pid int, path string) bool {
+	args, alive := Process(pid)
+	return alive && strings.Contains(strings.Join(args, " "), path)
 }
