@@ -80,6 +80,7 @@ func (f *flow) purchase(ctx context.Context, in *incoming) outgoing {
 	}
 	req.ID, in.entry = entry.ID(), entry.ID()
 	f.handovers.begin(in.entry)
+	defer f.endOnPanic(entry)
 
 	// Step 5: choose the host. A pure function of the request.
 	h, err := f.hosts.choose(req)
@@ -154,6 +155,15 @@ func (f *flow) conclude(ctx context.Context, in *incoming, entry *journal.Entry,
 	out.before = entry.Answered
 	out.lost = func() { f.takeBack(ctx, entry, "the answer could not be made or handed to the terminal's connection") }
 	return out
+}
+
+// endOnPanic ends the instance when a defect in our own code leaves a transaction unsettled: nothing here would ever settle it, and
+// the next start finds it as sent and reverses it. The link's own handling of the panic goes on.
+func (f *flow) endOnPanic(entry *journal.Entry) {
+	if p := recover(); p != nil {
+		f.fail(fmt.Errorf("transaction %s was left by a defect in the program", entry.ID()))
+		panic(p)
+	}
 }
 
 // hostTime bounds the host exchange by its own time-out and by what the whole request may take, less what comes after it, so that the

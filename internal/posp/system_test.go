@@ -70,6 +70,7 @@ type system struct {
 	stopPOSP func()
 	skew     atomic.Int64 // nanoseconds by which posp's clock is ahead
 	spoolDir string
+	wrapHSM  func(posp.HSM) posp.HSM // of the next startPOSP; nil for the client itself
 }
 
 // newSystem brings everything up with terminals 10000001 to 10000003 issued and bound.
@@ -168,7 +169,11 @@ func (s *system) startPOSP() {
 	s.must(bankHost.Start(ctx))
 	s.reg = service.NewRegistry()
 	clock := func() time.Time { return time.Now().Add(time.Duration(s.skew.Load())) }
-	app, err := posp.New(posp.Options{Config: s.cfg, HSM: client, Hosts: []host.Host{bankHost}, Log: log, Registry: s.reg, Now: clock})
+	var device posp.HSM = client
+	if s.wrapHSM != nil {
+		device = s.wrapHSM(client)
+	}
+	app, err := posp.New(posp.Options{Config: s.cfg, HSM: device, Hosts: []host.Host{bankHost}, Log: log, Registry: s.reg, Now: clock})
 	s.must(err)
 	s.must(app.Start(ctx))
 	s.app = app
