@@ -32,6 +32,9 @@ const (
 	retryMax = 30 * time.Second
 )
 
+// codeUnknownThere is a host's answer to the reversal of a transaction that it does not know (docs/dialect-core.md §6).
+const codeUnknownThere = "25"
+
 // Material is what a reversal needs beside the journal's own columns. It is stored sealed only.
 type Material struct {
 	PAN       string `json:"p"`
@@ -186,11 +189,16 @@ func (e *Engine) try(ctx context.Context, j *job) {
 	e.done.WithLabelValues(string(result.Outcome)).Inc()
 	log := e.log.With("txn", j.entry.ID().String(), "try", j.tries+1)
 	if result.Outcome == txn.Answered {
+		before, _, _ := j.entry.Standing()
 		recordCtx, cancel := context.WithTimeout(ctx, tryTimeout)
 		err := j.entry.Reversed(recordCtx, result.Reply)
 		cancel()
 		if err == nil {
 			log.InfoContext(ctx, "reversal answered", "code", result.Reply.Code)
+			if before == txn.Reversing && result.Reply.Code == codeUnknownThere {
+				// The host approved it and now says that it never saw it: one of the two is wrong, and no machine can tell which.
+				log.ErrorContext(ctx, "the host does not know a transaction that it approved: settle it by hand with the host's book")
+			}
 			e.mu.Lock()
 			e.owed.Set(float64(e.due.Len()))
 			e.mu.Unlock()
