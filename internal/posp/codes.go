@@ -27,12 +27,6 @@ const (
 	codeBadMAC      = "A0" // MAC wrong
 )
 
-// causeNoAnswer and causeNotDone are field 39 of our own reversals (facts/unionpay.md §3).
-const (
-	causeNoAnswer = "98"
-	causeNotDone  = "96"
-)
-
 // refusal is an error that carries the response code for the terminal.
 type refusal struct {
 	code string

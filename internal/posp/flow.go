@@ -193,16 +193,16 @@ func (f *flow) unrecorded(ctx context.Context, entry *journal.Entry, err error) 
 // reversalCauseOf is field 39 of the reversal of an unknown outcome.
 func reversalCauseOf(err error) string {
 	if errors.Is(err, host.ErrMAC) {
-		return codeBadMAC
+		return txn.CauseBadMAC
 	}
-	return causeNoAnswer
+	return txn.CauseNoAnswer
 }
 
 // takeBack queues the reversal of an approval that the terminal will not hear of.
 func (f *flow) takeBack(ctx context.Context, entry *journal.Entry, why string) {
 	ctx, cancel := context.WithTimeout(ctx, f.cfg.RecordTimeout.Std())
 	defer cancel()
-	if _, err := entry.TakeBack(ctx, causeNotDone); err != nil {
+	if _, err := entry.TakeBack(ctx, txn.CauseNotDone); err != nil {
 		f.log.ErrorContext(ctx, "approval cannot be taken back now; the next start will", "txn", entry.ID().String(), "error", err)
 		return
 	}

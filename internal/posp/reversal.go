@@ -98,8 +98,8 @@ func (f *flow) original(ctx context.Context, in *incoming, k txn.Key, cause stri
 // reversalCause passes on the causes that hosts know; anything else is "06, other".
 func reversalCause(c string) string {
 	switch c {
-	case "98", "96", "A0":
+	case txn.CauseNoAnswer, txn.CauseNotDone, txn.CauseBadMAC:
 		return c
 	}
-	return "06"
+	return txn.CauseOther
 }

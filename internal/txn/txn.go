@@ -62,6 +62,14 @@ const (
 // MovesMoney says that an unknown outcome of this kind has to be undone (design.md §3, "In doubt, by type").
 func (k Kind) MovesMoney() bool { return k == Purchase }
 
+// The causes of a reversal, as field 39 of a 0400 carries them (facts/unionpay.md §3).
+const (
+	CauseNoAnswer = "98" // no answer in time
+	CauseNotDone  = "96" // approved, but could not be finished
+	CauseBadMAC   = "A0" // the MAC of the answer was wrong
+	CauseOther    = "06"
+)
+
 // Key is what makes two messages the same request (design.md §3, "Duplicate key"). All parts are as the terminal sent them.
 type Key struct {
 	Terminal string // field 41, 8 characters

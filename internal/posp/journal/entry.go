@@ -154,7 +154,7 @@ func (e *Entry) settle(ctx context.Context, outcome txn.Outcome, reply *txn.Repl
 	e.reply = reply
 	close(e.settled)
 	if err != nil && state == txn.Approved && e.rec.Kind.MovesMoney() {
-		taken, _ := e.queueReversal(causeNotDone) // its failure adds nothing to err
+		taken, _ := e.queueReversal(txn.CauseNotDone) // its failure adds nothing to err
 		return taken, err
 	}
 	return state == txn.InDoubt, err
@@ -226,7 +226,7 @@ func (e *Entry) Owes() (cause string, tries int, next time.Time) {
 }
 
 // Tried records that a reversal was sent without an answer, and when it is tried next.
-func (e *Entry) Tried(_ context.Context, next time.Time, why string) error {
+func (e *Entry) Tried(next time.Time, why string) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if !e.state.NeedsReversal() {

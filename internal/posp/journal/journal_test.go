@@ -216,7 +216,7 @@ func TestMoves(t *testing.T) {
 			if e.Answered() == nil {
 				t.Error("an approval that is taken back was answered")
 			}
-			must(t, e.Tried(ctx, time.Now(), "no answer"))
+			must(t, e.Tried(time.Now(), "no answer"))
 			if closed(e.Undone()) {
 				t.Error("undone too early")
 			}
@@ -240,7 +240,7 @@ func TestMoves(t *testing.T) {
 			t.Errorf("%s: %d reversals owed", test.name, got)
 		}
 		// Moves that no flow makes are refused.
-		if e.Conclude(ctx, txn.Answered, yes, "") == nil || e.Sending(ctx, "bank", nil) == nil || e.Tried(ctx, time.Now(), "") == nil && !state.NeedsReversal() {
+		if e.Conclude(ctx, txn.Answered, yes, "") == nil || e.Sending(ctx, "bank", nil) == nil || e.Tried(time.Now(), "") == nil && !state.NeedsReversal() {
 			t.Errorf("%s: an illegal move was accepted", test.name)
 		}
 	}
@@ -361,7 +361,7 @@ func TestLives(t *testing.T) {
 			approve(t, e)
 			_, err := e.TakeBack(t.Context(), "96")
 			must(t, err)
-			must(t, e.Tried(t.Context(), time.Now(), "no answer"))
+			must(t, e.Tried(time.Now(), "no answer"))
 		}, (*bench).kill, txn.Reversing, true, false},
 		{"killed reversed", func(t *testing.T, e *journal.Entry) {
 			approve(t, e)

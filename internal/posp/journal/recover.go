@@ -8,13 +8,6 @@ import (
 	"github.com/keyward/keyward/internal/txn"
 )
 
-// causeNoAnswer and causeNotDone are field 39 of a reversal (facts/unionpay.md §3): the host did not answer in time, and: approved,
-// but we could not finish.
-const (
-	causeNoAnswer = "98"
-	causeNotDone  = "96"
-)
-
 // recover brings to an end what the last life of this instance left open. doubtful says that records which were not fsynced may
 // be missing (the machine was restarted): then an approval without an "answered" record may have been answered after all,
 // and reversing it behind the terminal's back would be worse than leaving it to the terminal's own reversal.
@@ -52,14 +45,14 @@ func (j *Journal) finish(ctx context.Context, e *Entry, s *ledger.Standing, doub
 	state, _, answered := e.Standing()
 	switch {
 	case state == txn.Sending:
-		return e.Conclude(ctx, txn.Unknown, txn.Reply{}, causeNoAnswer)
+		return e.Conclude(ctx, txn.Unknown, txn.Reply{}, txn.CauseNoAnswer)
 	case state.NeedsReversal():
 		j.cfg.Owed(e)
 		return nil
 	case state == txn.Approved && !answered && doubtful:
 		return e.leaveUnconfirmed()
 	case state == txn.Approved && !answered:
-		_, err := e.TakeBack(ctx, causeNotDone)
+		_, err := e.TakeBack(ctx, txn.CauseNotDone)
 		return err
 	case s.Open:
 		// Settled, and only the mark of it is missing in the projection.

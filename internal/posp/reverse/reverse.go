@@ -214,7 +214,7 @@ func (e *Engine) try(ctx context.Context, j *job) {
 		why = result.Err.Error()
 	}
 	log.WarnContext(ctx, "reversal not answered, will be tried again", "pause", pause, "reason", why)
-	if err := j.entry.Tried(ctx, j.at, why); err != nil {
+	if err := j.entry.Tried(j.at, why); err != nil {
 		log.ErrorContext(ctx, "reversal: cannot record a try", "error", err)
 	}
 	e.put(j)
