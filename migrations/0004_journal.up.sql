@@ -5,7 +5,8 @@ SET LOCAL ROLE keyward_owner;
 CREATE TABLE transactions (
     business_date date NOT NULL,
     txn_id        uuid NOT NULL,
-    seq           smallint NOT NULL CHECK (seq >= 0),
+    -- One event per try of a reversal, every half minute: two bytes would be used up after some eleven days.
+    seq           int NOT NULL CHECK (seq >= 0),
     event         text NOT NULL CHECK (event IN ('received', 'sending', 'outcome', 'answered',
                       'reversal_queued', 'reversal_sent', 'reversal_done', 'note')),
     at            timestamptz NOT NULL DEFAULT now(),
@@ -28,7 +29,6 @@ CREATE TABLE transactions (
     response_code text,
     outcome       text,
     state         text,
-    sealed        bytea,
     detail        jsonb,
     PRIMARY KEY (business_date, txn_id, seq)
 ) PARTITION BY RANGE (business_date);
@@ -60,7 +60,6 @@ COMMENT ON COLUMN transactions.auth_code IS 'Authorisation code, field 38.';
 COMMENT ON COLUMN transactions.response_code IS 'Response code, field 39.';
 COMMENT ON COLUMN transactions.outcome IS 'Outcome of the host exchange: answered, not sent or unknown.';
 COMMENT ON COLUMN transactions.state IS 'State of the transaction after the event.';
-COMMENT ON COLUMN transactions.sealed IS 'What a reversal or a repeated answer needs, sealed; erased by erase_transaction_sealed when final.';
 COMMENT ON COLUMN transactions.detail IS 'Further facts, never card or key material.';
 COMMENT ON TABLE transactions_default IS 'Safety net for a date without a partition; normally empty. ensure_transaction_partitions moves its rows out.';
 
@@ -98,19 +97,6 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION ensure_transaction_partitions(date, int) IS 'Creates missing daily partitions of the journal; returns how many.';
-
--- The one change that the journal knows: sealed card data goes when nobody needs it any more (design §4). It can erase only.
-CREATE FUNCTION erase_transaction_sealed(of_date date, of_txn uuid) RETURNS int
-    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
-DECLARE
-    erased int;
-BEGIN
-    UPDATE public.transactions SET sealed = NULL WHERE business_date = of_date AND txn_id = of_txn AND sealed IS NOT NULL;
-    GET DIAGNOSTICS erased = ROW_COUNT;
-    RETURN erased;
-END
-$$;
-COMMENT ON FUNCTION erase_transaction_sealed(date, uuid) IS 'Erases the sealed data of one transaction; returns how many rows had any.';
 
 -- Retention, for the database administrator alone: no service may drop a journal.
 CREATE FUNCTION drop_transaction_partitions(keep_days int) RETURNS int
@@ -219,9 +205,8 @@ GRANT SELECT, INSERT ON transactions TO keyward_posp;
 GRANT SELECT, INSERT, DELETE ON transaction_keys TO keyward_posp;
 GRANT SELECT, INSERT, UPDATE ON reversals, posp_instances TO keyward_posp;
 GRANT USAGE ON SEQUENCE posp_fences TO keyward_posp;
-REVOKE ALL ON FUNCTION ensure_transaction_partitions(date, int), erase_transaction_sealed(date, uuid),
-    drop_transaction_partitions(int) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION ensure_transaction_partitions(date, int), erase_transaction_sealed(date, uuid) TO keyward_posp;
+REVOKE ALL ON FUNCTION ensure_transaction_partitions(date, int), drop_transaction_partitions(int) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION ensure_transaction_partitions(date, int) TO keyward_posp;
 -- posv shows the journal and the work list, without sealed card data.
 GRANT SELECT (business_date, txn_id, seq, event, at, instance, terminal_id, merchant_id, batch, trace, mti, kind, proc_code,
               amount, currency, pan_masked, pan_digest, host, host_trace, rrn, auth_code, response_code, outcome, state, detail)

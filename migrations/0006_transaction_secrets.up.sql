@@ -21,9 +21,3 @@ COMMENT ON COLUMN transaction_secrets.sealed IS 'The sealed data (AES-256-GCM un
 COMMENT ON COLUMN transaction_secrets.created_at IS 'When the row was written.';
 
 GRANT SELECT, INSERT, UPDATE, DELETE ON transaction_secrets TO keyward_posp;
-
-DROP FUNCTION erase_transaction_sealed(date, uuid);
-ALTER TABLE transactions DROP COLUMN sealed;
-
--- One event per try of a reversal, every half minute: two bytes would be used up after some eleven days.
-ALTER TABLE transactions ALTER COLUMN seq TYPE int;
