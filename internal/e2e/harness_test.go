@@ -20,10 +20,9 @@ import (
 	"time"
 
 	"github.com/keyward/keyward/internal/dev"
+	"github.com/keyward/keyward/internal/dev/supervise"
 	"github.com/keyward/keyward/sim/control/controlclient"
 	"github.com/keyward/keyward/sim/pos"
-
-	"github.com/keyward/keyward/internal/dev/supervise"
 )
 
 // system is a running "keyward dev" with everything that it and the commands said.
