@@ -81,7 +81,8 @@ func At(posv, issuer, operations, control string) Services {
 // It only uses what operators use: an order with two approvals, the issuer's API, the registry's API. The simulated terminals
 // learn of their cards last.
 func (s Services) Fill(ctx context.Context, terminals int, traffic bool) (int, error) {
-	if err := s.standingOrder(ctx); err != nil {
+	standing, err := s.standingOrder(ctx)
+	if err != nil {
 		return 0, err
 	}
 	missing, err := s.missing(ctx, wanted(terminals, traffic))
@@ -92,7 +93,15 @@ func (s Services) Fill(ctx context.Context, terminals int, traffic bool) (int, e
 		return 0, err
 	}
 	orderOf := map[int]string{}
-	for _, run := range runs(missing) {
+	var beyond []int
+	for _, n := range missing {
+		if n <= standingCards {
+			orderOf[n] = standing
+		} else {
+			beyond = append(beyond, n)
+		}
+	}
+	for _, run := range runs(beyond) {
 		id, err := s.Order(ctx, psamNo(run.from), run.count)
 		if err != nil {
 			return 0, err
@@ -149,25 +158,27 @@ func (s Services) missing(ctx context.Context, wanted []int) ([]int, error) {
 	return list, nil
 }
 
-// standingOrder makes the order under which cards can be issued by hand, unless there is one with time left.
-func (s Services) standingOrder(ctx context.Context) error {
+// standingOrder gives the order under which the first cards are issued, by Fill and by hand; it makes one unless there is one with
+// time left.
+func (s Services) standingOrder(ctx context.Context) (string, error) {
 	var orders struct {
 		Items []struct {
+			OrderID   string    `json:"order_id"`
+			PSAMFrom  string    `json:"psam_from"`
 			Count     int       `json:"count"`
 			ExpiresAt time.Time `json:"expires_at"`
 		} `json:"items"`
 	}
 	path := "/v1/orders?state=signed&psam_no=" + url.QueryEscape(psamNo(standingCards))
 	if err := s.POSV.As(author).Call(ctx, http.MethodGet, path, "", nil, &orders); err != nil {
-		return fmt.Errorf("look for the standing order: %w", err)
+		return "", fmt.Errorf("look for the standing order: %w", err)
 	}
 	for _, o := range orders.Items {
-		if o.Count >= standingCards && time.Until(o.ExpiresAt) > standingLeft {
-			return nil
+		if o.PSAMFrom == psamNo(1) && o.Count >= standingCards && time.Until(o.ExpiresAt) > standingLeft {
+			return o.OrderID, nil
 		}
 	}
-	_, err := s.Order(ctx, psamNo(1), standingCards)
-	return err
+	return s.Order(ctx, psamNo(1), standingCards)
 }
 
 // Order makes an issuing order and has two officers approve it; it returns the order's number.
