@@ -110,6 +110,11 @@ func (v conversation) Exchange(ctx context.Context, request []byte) ([]byte, err
 	return nil, lineError(request, err)
 }
 
+// Do implements driver.Conversation.
+func (conversation) Do(context.Context, string, int, func(context.Context, driver.Channel) (int, string, error)) error {
+	return errors.New("this channel carries bytes only")
+}
+
 // lineError classes a failure on the line. All commands may be repeated, so that a request without an answer is a fault of
 // the member, not an unknown outcome; only the caller's own hanging up is nobody's fault.
 func lineError(request []byte, err error) error {

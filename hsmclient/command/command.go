@@ -130,6 +130,7 @@ type Randomizer interface {
 type Diagnosis struct {
 	LMKCheck keys.KCV // 16 hex digits; equal for all devices of one LMK domain
 	Firmware string
+	Serial   string // empty where the device does not say
 }
 
 // Diagnoser asks a device for its diagnosis; it is also the liveness probe.

@@ -23,6 +23,9 @@ type Conversation interface {
 	// Exchange sends a host command and waits for its answer. Both are without frame and label. The answer belongs to the
 	// caller. Its errors are *command.Error already; drivers pass them on as they are.
 	Exchange(ctx context.Context, request []byte) ([]byte, error)
+	// Do runs work on the driver's own channel, for devices that are asked by function calls instead of bytes. It is journalled as one exchange
+	// with the code; sent and received are lengths for the journal, result is a code for it.
+	Do(ctx context.Context, code string, sent int, work func(ctx context.Context, on Channel) (received int, result string, err error)) error
 }
 
 // Driver is the least that a driver is: it can tell whether a device is alive and which LMK it has. The other capabilities

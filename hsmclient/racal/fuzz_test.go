@@ -18,6 +18,10 @@ func (a always) Exchange(context.Context, []byte) ([]byte, error) {
 	return append([]byte(nil), a...), nil
 }
 
+func (always) Do(context.Context, string, int, func(context.Context, driver.Channel) (int, string, error)) error {
+	return nil
+}
+
 // FuzzAnswers gives hostile bytes to every parser through the capabilities: an answer is taken whole or refused with a classed
 // error; nothing panics, and nothing of the wrong length comes out.
 func FuzzAnswers(f *testing.F) {

@@ -33,6 +33,10 @@ func (s *script) Exchange(_ context.Context, request []byte) ([]byte, error) {
 	return []byte(step[1]), nil
 }
 
+func (*script) Do(context.Context, string, int, func(context.Context, driver.Channel) (int, string, error)) error {
+	return nil
+}
+
 func (s *script) done() {
 	s.t.Helper()
 	if s.at != len(s.steps) {

@@ -1,0 +1,93 @@
+package driver
+
+import (
+	"context"
+	"crypto/tls"
+	"log/slog"
+	"time"
+
+	"github.com/keyward/keyward/hsmclient/command"
+	"github.com/keyward/keyward/keys"
+	"github.com/keyward/keyward/keys/secret"
+)
+
+// Maker makes a driver from the settings of one member. It refuses a setting that it does not know, and says which it knows.
+type Maker func(settings map[string]string) (Driver, error)
+
+// Target is a device as a driver reaches it.
+type Target struct {
+	Name string // for errors and logs
+	Addr string // host:port, or what the driver makes of it
+	TLS  *tls.Config
+	// Depth is how many requests the caller wants under way on one channel. A driver gives less where the device cannot tell answers
+	// apart.
+	Depth int
+	// FrameTimeout bounds the rest of an answer whose first byte has come, and one write.
+	FrameTimeout time.Duration
+	Log          *slog.Logger
+}
+
+// Opener makes channels to a device.
+type Opener interface {
+	// Open connects within ctx; the end of ctx afterwards does not close the channel. A driver that pipelines proves here that the device
+	// echoes its labels: Depth of the channel tells the result.
+	Open(ctx context.Context, to Target) (Channel, error)
+}
+
+// Capable states what a driver can do.
+type Capable interface {
+	Capabilities() command.Capability
+}
+
+// Channel is one connection to a device. It is safe for concurrent use.
+type Channel interface {
+	// Depth is how many conversations may be under way at once: 1 where answers cannot be told apart.
+	Depth() int
+	// Exchange sends one host command and waits for its answer until ctx ends. Its errors are *command.Error of class MemberFault,
+	// Unavailable or Unknown; NotSent tells whether a byte went out. Devices that are not asked by bytes return an error.
+	Exchange(ctx context.Context, request []byte) ([]byte, error)
+	// Done is closed when the channel is lost; Cause then says why. A stray, duplicate or malformed answer closes it: Poisoned is true.
+	Done() <-chan struct{}
+	Cause() error
+	Poisoned() bool
+	// Heard is when anything last came from the device.
+	Heard() time.Time
+	// Close gives the channel up; what is under way fails at once with cause.
+	Close(cause error)
+}
+
+// Prober is a driver whose heartbeat command can be chosen per member.
+type Prober interface {
+	// Probe sends the named command, "" for the default, and says whether the device is alive. It refuses a command that is no safe
+	// question.
+	Probe(ctx context.Context, on Conversation, name string) error
+	// CheckProbe says whether the name can be used, without asking a device.
+	CheckProbe(name string) error
+}
+
+// Resulter reads the result code from an answer, for the journal.
+type Resulter interface {
+	ResultOf(answer []byte) string
+}
+
+// KeyStorer is command.KeyStorer on one device.
+type KeyStorer interface {
+	StoreKey(ctx context.Context, on Conversation, req command.NewKey) (keys.Wrapped, error)
+}
+
+// DataKeyMaker is command.DataKeyMaker on one device.
+type DataKeyMaker interface {
+	MakeDataKey(ctx context.Context, on Conversation, kek keys.Wrapped) (command.DataKey, error)
+	OpenDataKey(ctx context.Context, on Conversation, kek keys.Wrapped, wrapped []byte) (secret.Key, error)
+}
+
+// ZoneExchanger is command.ZoneExchanger on one device.
+type ZoneExchanger interface {
+	ExportUnderZMK(ctx context.Context, on Conversation, zmk, key keys.Wrapped) (command.ZoneKey, error)
+	ImportUnderZMK(ctx context.Context, on Conversation, zmk keys.Wrapped, key command.ZoneKey) (keys.Wrapped, error)
+}
+
+// LMKTranslator is command.LMKTranslator on one device of the domain to.
+type LMKTranslator interface {
+	TranslateLMK(ctx context.Context, on Conversation, key keys.Wrapped, to string) (keys.Wrapped, error)
+}
