@@ -3,6 +3,7 @@ package driver
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"log/slog"
 	"time"
 
@@ -25,7 +26,16 @@ type Target struct {
 	// FrameTimeout bounds the rest of an answer whose first byte has come, and one write.
 	FrameTimeout time.Duration
 	Log          *slog.Logger
+	// Late, when not nil, hears of an answer that came after its request was given up: the command's code and the answer's length. It
+	// runs on the reading goroutine and must return quickly.
+	Late func(code string, received int)
 }
+
+// ErrNotSent marks a request of which no byte went out: it may be sent again elsewhere, whatever it asks for.
+var ErrNotSent = errors.New("nothing was sent")
+
+// NotSent says that err is about a request of which no byte went out.
+func NotSent(err error) bool { return errors.Is(err, ErrNotSent) }
 
 // Opener makes channels to a device.
 type Opener interface {
@@ -43,8 +53,8 @@ type Capable interface {
 type Channel interface {
 	// Depth is how many conversations may be under way at once: 1 where answers cannot be told apart.
 	Depth() int
-	// Exchange sends one host command and waits for its answer until ctx ends. Its errors are *command.Error of class MemberFault,
-	// Unavailable or Unknown; NotSent tells whether a byte went out. Devices that are not asked by bytes return an error.
+	// Exchange sends one host command and waits for its answer until ctx ends. Its errors are *command.Error of class MemberFault
+	// (lost or no answer) or Unavailable (the caller went away); NotSent tells of both whether a byte went out. Devices that are not asked by bytes return an error.
 	Exchange(ctx context.Context, request []byte) ([]byte, error)
 	// Done is closed when the channel is lost; Cause then says why. A stray, duplicate or malformed answer closes it: Poisoned is true.
 	Done() <-chan struct{}
