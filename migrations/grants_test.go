@@ -49,6 +49,10 @@ var seed = []struct{ role, statement string }{
 	{migrations.RolePOSV, `INSERT INTO orders (order_id, author, psam_from, count, algorithms, expires_at)
 		VALUES ('00000000-0000-0000-0000-000000000003', 'a', '60000000000000000001', 1, '{tdes}', now())`},
 	{migrations.RolePOSV, "INSERT INTO order_approvals (order_id, approver) VALUES ('00000000-0000-0000-0000-000000000003', 'a')"},
+	{migrations.RolePOSP, "INSERT INTO hsm_lists (hsm_group, version, members, saved_by, instance) VALUES ('online', 1, '[]', 'a', 'posp-1')"},
+	{migrations.RoleKeys, "INSERT INTO hsm_lists (hsm_group, version, members, saved_by, instance) VALUES ('issuing', 1, '[]', 'a', 'keys')"},
+	{migrations.RolePOSP, "INSERT INTO hsm_fences (hsm_group, member, instance) VALUES ('online', 'hsm1', 'posp-1')"},
+	{migrations.RolePOSP, "INSERT INTO hsm_switches (hsm_group, instance, run, seq, at, what) VALUES ('online', 'posp-1', 'r', 1, now(), 'state')"},
 	{migrations.RoleIssuer, "INSERT INTO audit (actor, action) VALUES ('test', 'test')"},
 	{migrations.RoleKeys, "INSERT INTO idempotency_keys (service, key, request_digest) VALUES ('keys', 'k', '')"},
 }
@@ -151,6 +155,19 @@ func TestGrants(t *testing.T) {
 		{"SELECT * FROM order_approvals", []string{posv}},
 		{"UPDATE order_approvals SET approver = 'x'", nil},
 		{"DELETE FROM order_approvals", nil},
+		{"SELECT * FROM hsm_lists", []string{posp, keys, posv}},
+		{"INSERT INTO hsm_lists (hsm_group, version, members, saved_by, instance) VALUES ('online', 2, '[]', 'a', 'b')", []string{posp}},
+		{"INSERT INTO hsm_lists (hsm_group, version, members, saved_by, instance) VALUES ('issuing', 2, '[]', 'a', 'b')", []string{keys}},
+		{"UPDATE hsm_lists SET saved_by = 'x'", nil},
+		{"DELETE FROM hsm_lists", nil},
+		{"SELECT * FROM hsm_fences", []string{posp, keys, posv}},
+		{"INSERT INTO hsm_fences (hsm_group, member, instance) VALUES ('issuing', 'hsm1', 'x')", []string{keys}},
+		{"UPDATE hsm_fences SET member = 'x'", nil},
+		{"DELETE FROM hsm_fences", []string{posp, keys}},
+		{"SELECT * FROM hsm_switches", []string{posp, keys, posv}},
+		{"INSERT INTO hsm_switches (hsm_group, instance, run, seq, at, what) VALUES ('online', 'x', 'r', 1, now(), 'state')", []string{posp}},
+		{"UPDATE hsm_switches SET by_whom = 'x'", nil},
+		{"DELETE FROM hsm_switches", []string{posp, keys}},
 		{"SELECT * FROM audit", []string{posp, keys, issuer, posv}},
 		{"INSERT INTO audit (actor, action, object, detail) VALUES ('a', 'b', 'c', '{}') RETURNING seq", []string{posp, keys, issuer, posv}},
 		{"UPDATE audit SET actor = 'x'", nil},
@@ -188,13 +205,28 @@ func TestGrants(t *testing.T) {
 	}
 }
 
+// TestHSMGroupsAreApart: the front end neither sees nor deletes what is the key service's, and the other way round (P1).
+func TestHSMGroupsAreApart(t *testing.T) {
+	t.Parallel()
+	pools := seeded(t)
+	for role, want := range map[string]string{migrations.RolePOSP: "online", migrations.RoleKeys: "issuing", migrations.RolePOSV: "issuing online"} {
+		if got := strings.Join(list(t, pools[role], "SELECT hsm_group FROM hsm_lists ORDER BY 1"), " "); got != want {
+			t.Errorf("%s sees the lists %q, want %q", role, got, want)
+		}
+	}
+	exec(t, pools[migrations.RoleKeys], "DELETE FROM hsm_switches")
+	if left := list(t, pools[migrations.RolePOSV], "SELECT member FROM hsm_switches"); len(left) != 1 {
+		t.Errorf("the key service deleted the history of the online group: %d entries are left", len(left))
+	}
+}
+
 // TestAppendOnlyTables asks the catalogue, so that no column grant and no later table slips through.
 func TestAppendOnlyTables(t *testing.T) {
 	t.Parallel()
 	pools := seeded(t)
 	tables := list(t, pools[postgres.Superuser], `SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p')
-		AND relname ~ '^(transactions|audit|issue_orders|issue_order_cards|order_approvals|device_changes|.*_events)(_default|_[0-9]{8})?$' ORDER BY 1`)
-	if len(tables) != 12 {
+		AND relname ~ '^(transactions|audit|issue_orders|issue_order_cards|order_approvals|device_changes|hsm_lists|.*_events)(_default|_[0-9]{8})?$' ORDER BY 1`)
+	if len(tables) != 13 {
 		t.Errorf("append-only tables: %q", tables)
 	}
 	for _, table := range tables {

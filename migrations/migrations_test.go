@@ -44,7 +44,7 @@ func TestFilesKeepTheRules(t *testing.T) {
 	comment := regexp.MustCompile(`--[^\n]*|'[^']*'`) // and texts
 	forbidden := regexp.MustCompile(`(?i)\b(COMMIT|ROLLBACK|CONCURRENTLY|START\s+TRANSACTION|BEGIN\s*;|VACUUM)\b`)
 	for i, up := range ups {
-		if want := "000" + string(rune('1'+i)) + "_"; !strings.HasPrefix(up, want) {
+		if want := fmt.Sprintf("%04d_", i+1); !strings.HasPrefix(up, want) {
 			t.Errorf("%s: number is not the next one, %s", up, want)
 		}
 		for _, name := range []string{up, strings.Replace(up, ".up.", ".down.", 1)} {

@@ -1,0 +1,2 @@
+DROP TABLE hsm_lists;
+DROP FUNCTION hsm_notify();
