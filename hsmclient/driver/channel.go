@@ -15,6 +15,27 @@ import (
 // Maker makes a driver from the settings of one member. It refuses a setting that it does not know, and says which it knows.
 type Maker func(settings map[string]string) (Driver, error)
 
+// What is known of a request that has no answer. Both stand inside the *command.Error of Channel.Exchange.
+var (
+	// ErrNotSent says that no byte of the request was handed to the socket: the device cannot have acted on it.
+	ErrNotSent = errors.New("request not sent")
+	// ErrLost says that the channel ended while the request waited or was under way; Channel.Cause says why.
+	ErrLost = errors.New("channel lost")
+)
+
+// NotSent says that err is a failure of a request of which the device cannot have seen a byte, so that it may be sent elsewhere
+// whatever it is. Everything else that failed may have reached the device.
+func NotSent(err error) bool { return errors.Is(err, ErrNotSent) }
+
+// Late is the answer to a request that its caller had given up. The channel has thrown it away; this is for the journal.
+type Late struct {
+	Command  string        // the host command's letters
+	Sent     int           // bytes of the request, without frame
+	Received int           // bytes of the answer, without frame
+	At       time.Time     // when the request was handed to the channel, which tells it apart from others
+	Took     time.Duration // from then to the answer
+}
+
 // Target is a device as a driver reaches it.
 type Target struct {
 	Name string // for errors and logs
@@ -26,16 +47,10 @@ type Target struct {
 	// FrameTimeout bounds the rest of an answer whose first byte has come, and one write.
 	FrameTimeout time.Duration
 	Log          *slog.Logger
-	// Late, when not nil, hears of an answer that came after its request was given up: the command's code and the answer's length. It
-	// runs on the reading goroutine and must return quickly.
-	Late func(code string, received int)
+	// Late, when not nil, hears of each answer that came after its request was given up. It runs on the reading goroutine, with no lock
+	// held, and must return quickly.
+	Late func(Late)
 }
-
-// ErrNotSent marks a request of which no byte went out: it may be sent again elsewhere, whatever it asks for.
-var ErrNotSent = errors.New("nothing was sent")
-
-// NotSent says that err is about a request of which no byte went out.
-func NotSent(err error) bool { return errors.Is(err, ErrNotSent) }
 
 // Opener makes channels to a device.
 type Opener interface {
@@ -51,12 +66,16 @@ type Capable interface {
 
 // Channel is one connection to a device. It is safe for concurrent use.
 type Channel interface {
-	// Depth is how many conversations may be under way at once: 1 where answers cannot be told apart.
+	// Depth is how many requests may be under way at once: 1 where answers cannot be told apart. A further Exchange waits for a place
+	// until its ctx ends. Where answers can be told apart there is one place more than Depth, so that a heartbeat never waits behind work.
 	Depth() int
-	// Exchange sends one host command and waits for its answer until ctx ends. Its errors are *command.Error of class MemberFault
-	// (lost or no answer) or Unavailable (the caller went away); NotSent tells of both whether a byte went out. Devices that are not asked by bytes return an error.
+	// Exchange sends one host command and waits for its answer until ctx ends. Its errors are *command.Error of class MemberFault (lost or
+	// no answer) or Unavailable (the caller went away, or time was over before a byte was sent); NotSent tells of both whether a byte went
+	// out, errors.Is with ErrLost that the channel has ended. A request that is given up after it was sent leaves the channel usable where
+	// answers can be told apart, else it ends the channel. Devices that are not asked by bytes return an error.
 	Exchange(ctx context.Context, request []byte) ([]byte, error)
-	// Done is closed when the channel is lost; Cause then says why. A stray, duplicate or malformed answer closes it: Poisoned is true.
+	// Done is closed when the channel is lost; Cause then says why. A stray, duplicate or malformed answer closes it: Poisoned is true, and
+	// so it is when Close was called with a cause that wraps ErrMalformed.
 	Done() <-chan struct{}
 	Cause() error
 	Poisoned() bool

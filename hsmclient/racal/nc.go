@@ -2,6 +2,7 @@ package racal
 
 import (
 	"context"
+	"strings"
 
 	"github.com/keyward/keyward/hsmclient/command"
 	"github.com/keyward/keyward/hsmclient/driver"
@@ -42,11 +43,17 @@ func parseND(answer []byte) (command.Diagnosis, error) {
 			f.fail("the firmware number is not printable")
 		}
 	}
+	var serial []byte
 	if n == firmwareLenCN {
-		f.take(serialLenCN, "the serial number")
+		serial = f.take(serialLenCN, "the serial number")
+	}
+	for _, c := range serial {
+		if c < ' ' || c > '~' {
+			f.fail("the serial number is not printable")
+		}
 	}
 	if err := f.end(); err != nil {
 		return command.Diagnosis{}, err
 	}
-	return command.Diagnosis{LMKCheck: keys.KCV(check), Firmware: string(firmware)}, nil
+	return command.Diagnosis{LMKCheck: keys.KCV(check), Firmware: string(firmware), Serial: strings.TrimSpace(string(serial))}, nil
 }

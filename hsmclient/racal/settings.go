@@ -1,0 +1,123 @@
+package racal
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/keyward/keyward/hsmclient/driver"
+	"github.com/keyward/keyward/hsmclient/wire"
+)
+
+// defaultHeader is the factory setting of the header's length (facts/hsm.md §1.1).
+const defaultHeader = 4
+
+// Make is the driver.Maker of the family. The settings are:
+//
+//	header_length  0 to 255     characters in front of every command (4)
+//	length_rule    all|payload  whether the length field counts the header (all)
+//	echo           true|false   whether the device gives the header back; without it one request is under way at a time (true)
+//	trailer        true|false   a second label at the end, by which an answer with another request's header is found out (as echo)
+//	lmk_id         00 to 99     the LMK of the device to work with, as %nn behind every command (none: the port's own)
+//	lmk            variant|keyblock           the form of the keys (variant)
+//	variant_set    payshield|sjj1310          the set of host commands (payshield)
+//	legacy_types   true|false   terminal master and terminal PIN keys are both of type 002 (false)
+//	old_domain     text         the LMK domain whose LMK is in the device's key-change storage, for BW (none)
+func Make(settings map[string]string) (driver.Driver, error) {
+	p := parser{settings: settings}
+	d := &Driver{
+		frame: wire.Config{
+			HeaderLength: p.number("header_length", defaultHeader, 255),
+			BareLength:   p.choice("length_rule", "all", "payload") == 1,
+			Probe:        cmdNC,
+		},
+		options:   Options{LegacyTypes: p.flag("legacy_types", false)},
+		keyBlock:  p.choice("lmk", "variant", "keyblock") == 1,
+		oldDomain: p.text("old_domain"),
+	}
+	d.frame.Echo = p.flag("echo", d.frame.HeaderLength > 0)
+	d.frame.Trailer = p.flag("trailer", d.frame.Echo)
+	if id := p.text("lmk_id"); id != "" {
+		if len(id) != 2 || strings.Trim(id, "0123456789") != "" {
+			p.fail("lmk_id", id, "two digits")
+		}
+		d.frame.Suffix = "%" + id
+	}
+	p.choice("variant_set", "payshield", "sjj1310")
+	switch {
+	case p.err != nil:
+	case d.frame.Echo && d.frame.HeaderLength == 0:
+		p.err = fmt.Errorf("setting echo: a header of length 0 cannot be given back: set echo to false, or header_length to what the device has")
+	case d.frame.Trailer && !d.frame.Echo:
+		p.err = fmt.Errorf("setting trailer: it is of use only with echo: leave it out")
+	}
+	if err := p.end(); err != nil {
+		return nil, fmt.Errorf("racal driver: %w", err)
+	}
+	return d, nil
+}
+
+// parser reads settings. The first mistake is kept.
+type parser struct {
+	settings map[string]string
+	known    []string
+	err      error
+}
+
+func (p *parser) text(name string) string {
+	p.known = append(p.known, name)
+	return p.settings[name]
+}
+
+func (p *parser) fail(name, value, want string) {
+	if p.err == nil {
+		p.err = fmt.Errorf("setting %s is %q, want %s", name, value, want)
+	}
+}
+
+func (p *parser) number(name string, normal, highest int) int {
+	value := p.text(name)
+	if value == "" {
+		return normal
+	}
+	n, err := strconv.Atoi(value)
+	if err != nil || n < 0 || n > highest {
+		p.fail(name, value, fmt.Sprintf("a number from 0 to %d", highest))
+	}
+	return n
+}
+
+func (p *parser) flag(name string, normal bool) bool {
+	switch value := p.text(name); value {
+	case "":
+		return normal
+	case "true":
+		return true
+	case "false":
+	default:
+		p.fail(name, value, "true or false")
+	}
+	return false
+}
+
+// choice gives the place of the value among the choices, of which the first is the normal one.
+func (p *parser) choice(name string, choices ...string) int {
+	value := p.text(name)
+	i := slices.Index(choices, value)
+	if i < 0 && value != "" {
+		p.fail(name, value, strings.Join(choices, " or "))
+	}
+	return max(i, 0)
+}
+
+// end refuses settings that nobody has asked for.
+func (p *parser) end() error {
+	for _, name := range slices.Sorted(maps.Keys(p.settings)) {
+		if p.err == nil && !slices.Contains(p.known, name) {
+			p.err = fmt.Errorf("setting %q is not known, the driver has: %s", name, strings.Join(p.known, ", "))
+		}
+	}
+	return p.err
+}
