@@ -26,9 +26,9 @@ func FromConfig(ctx context.Context, cfg service.DatabaseConfig) (*pgxpool.Pool,
 	return Open(ctx, string(url.Reveal()), cfg.MaxConnections)
 }
 
-// Open connects to PostgreSQL, waiting for it until ctx ends. maxConns bounds the connections; zero leaves the driver's default. url
-// is a connection string and holds a password: errors do not repeat it.
-func Open(ctx context.Context, url string, maxConns int32) (*pgxpool.Pool, error) {
+// Lazy makes a pool that connects when it is first used, for parts that must work while the database is away. Its errors are those of
+// Open.
+func Lazy(url string, maxConns int32) (*pgxpool.Pool, error) {
 	cfg, err := pgxpool.ParseConfig(url)
 	if err != nil {
 		// The parser's error repeats the connection string, password included.
@@ -40,9 +40,19 @@ func Open(ctx context.Context, url string, maxConns int32) (*pgxpool.Pool, error
 	if maxConns > 0 {
 		cfg.MaxConns = maxConns
 	}
-	pool, err := pgxpool.NewWithConfig(ctx, cfg)
+	pool, err := pgxpool.NewWithConfig(context.Background(), cfg)
 	if err != nil {
 		return nil, fmt.Errorf("database: %w", err)
+	}
+	return pool, nil
+}
+
+// Open connects to PostgreSQL, waiting for it until ctx ends. maxConns bounds the connections; zero leaves the driver's default. url
+// is a connection string and holds a password: errors do not repeat it.
+func Open(ctx context.Context, url string, maxConns int32) (*pgxpool.Pool, error) {
+	pool, err := Lazy(url, maxConns)
+	if err != nil {
+		return nil, err
 	}
 	for {
 		if err = pool.Ping(ctx); err == nil {

@@ -1,0 +1,175 @@
+package hsmlist
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/keyward/keyward/hsmclient/member"
+)
+
+// channel is the name that the triggers notify.
+const channel = "keyward_hsm"
+
+// follow keeps this instance with the list of its group until ctx ends.
+func (l *List) follow(ctx context.Context) {
+	wait := backoffMin
+	for ctx.Err() == nil {
+		began := time.Now()
+		err := l.listen(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		if l.setAway(true) {
+			l.cfg.Log.WarnContext(ctx, "hsm list: database away, the list in force stays in force", "error", err)
+		}
+		if time.Since(began) > backoffMax {
+			wait = backoffMin
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(wait):
+		}
+		wait = min(2*wait, backoffMax)
+	}
+}
+
+// setAway notes whether the database answers and tells whether that is new.
+func (l *List) setAway(is bool) bool {
+	value := 0.0
+	if is {
+		value = 1
+	}
+	l.metrics.away.Set(value)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	changed := l.status.DatabaseAway != is
+	l.status.DatabaseAway = is
+	if !is {
+		l.status.CheckedAt = l.cfg.Now()
+	}
+	return changed
+}
+
+// listen holds a connection that is notified, and looks after each notice and each pollEvery.
+func (l *List) listen(ctx context.Context) error {
+	begin, cancel := context.WithTimeout(ctx, queryTimeout)
+	defer cancel()
+	conn, err := l.pool.Acquire(begin)
+	if err != nil {
+		return err
+	}
+	defer conn.Release()
+	if _, err := conn.Exec(begin, "LISTEN "+channel); err != nil {
+		return fmt.Errorf("listen: %w", err)
+	}
+	for {
+		if err := l.look(ctx); err != nil {
+			return err
+		}
+		if l.setAway(false) {
+			l.cfg.Log.InfoContext(ctx, "hsm list: database back")
+		}
+		waiting, cancel := context.WithTimeout(ctx, pollEvery)
+		_, err := conn.Conn().WaitForNotification(waiting)
+		cancel()
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case err != nil && !errors.Is(err, context.DeadlineExceeded) && !pgconn.Timeout(err):
+			return err
+		}
+	}
+}
+
+// look applies a newer list and passes notices of fenced members on. Its error is the database's.
+func (l *List) look(ctx context.Context) error {
+	newest, err := l.newest(ctx)
+	if err != nil {
+		return err
+	}
+	if newest != nil {
+		l.apply(ctx, *newest)
+	}
+	return l.fences(ctx)
+}
+
+// apply brings the cluster to a newer list. What goes wrong is shown, and tried again with the next look.
+func (l *List) apply(ctx context.Context, v Version) {
+	release, err := l.take(ctx)
+	if err != nil {
+		return // the end
+	}
+	defer release()
+	l.mu.Lock()
+	l.status.Stored = v.Version
+	due := v.Version > l.status.Version
+	cluster := l.cluster
+	l.mu.Unlock()
+	if !due {
+		return
+	}
+	err = l.check(v)
+	if err == nil {
+		applying, cancel := context.WithTimeout(ctx, applyTimeout)
+		defer cancel()
+		act := member.Act{By: v.SavedBy, Reason: fmt.Sprintf("list version %d, saved on %s", v.Version, v.Instance)}
+		if v.Reason != "" {
+			act.Reason += ": " + v.Reason
+		}
+		err = cluster.Apply(applying, act, v.Members)
+	}
+	if err != nil {
+		if ctx.Err() != nil {
+			return
+		}
+		l.metrics.failed.Inc()
+		l.cfg.Log.ErrorContext(ctx, "alarm: hsm list: a saved list is not in force, will be tried again", "version", v.Version, "error", err)
+		l.mu.Lock()
+		l.status.Problem = fmt.Sprintf("version %d is not in force: %v", v.Version, err)
+		l.mu.Unlock()
+		return
+	}
+	l.inForce(v, Stored, cluster.Specs())
+	l.cfg.Log.InfoContext(ctx, "hsm list: in force", "version", v.Version, "saved_by", v.SavedBy, "instance", v.Instance, "members", len(v.Members))
+}
+
+// fences has members probed that another instance has fenced since the last look. At first only the number of the newest notice is read:
+// at the start every member is probed anyway.
+func (l *List) fences(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
+	defer cancel()
+	l.mu.Lock()
+	after, cluster := l.lastFence, l.cluster
+	l.mu.Unlock()
+	last := after
+	if after < 0 {
+		if err := l.pool.QueryRow(ctx, `SELECT coalesce(max(id), 0) FROM hsm_fences WHERE hsm_group = $1`, l.cfg.Group).Scan(&last); err != nil {
+			return away("read the fence notices", err)
+		}
+	} else {
+		rows, err := l.pool.Query(ctx, `SELECT id, member, instance, reason FROM hsm_fences WHERE hsm_group = $1 AND id > $2 ORDER BY id`, l.cfg.Group, after)
+		if err != nil {
+			return away("read the fence notices", err)
+		}
+		var name, instance, reason string
+		if _, err := pgx.ForEachRow(rows, []any{&last, &name, &instance, &reason}, func() error {
+			if instance != l.cfg.Instance {
+				l.cfg.Log.WarnContext(ctx, "hsm list: another instance has fenced a member, it is probed at once", "member", name, "instance", instance, "reason", reason)
+				cluster.ProbeSoon(name, instance+" has fenced it: "+reason)
+			}
+			return nil
+		}); err != nil {
+			return away("read the fence notices", err)
+		}
+	}
+	l.mu.Lock()
+	l.lastFence = last
+	l.mu.Unlock()
+	return nil
+}
