@@ -2,7 +2,6 @@ package drill
 
 import (
 	"context"
-	"fmt"
 	"sync"
 	"time"
 
@@ -182,4 +181,3 @@ func (d *run) clear(cause string) {
 
 // open tells Stop that the fault is no more.
 func (d *run) open() { close(d.cleared) }
-
