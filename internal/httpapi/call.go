@@ -50,8 +50,9 @@ type Call struct {
 	Body           any          // sent as JSON; nil: no body
 }
 
-// Do makes the call and decodes the answer into out, or drops it when out is nil. Time-outs are those of ctx and client. The error is a
-// *Refusal, or wraps ErrNoAnswer or ErrNotOurs; anything else is a call that cannot be made: a wrong URL, or a body that is no JSON.
+// Do makes the call and decodes the answer into out, or drops it when out is nil; 204 leaves out as it is. Time-outs are those of ctx and
+// client. The error is a *Refusal, or wraps ErrNoAnswer or ErrNotOurs; anything else is a call that cannot be made: a wrong URL, or a body
+// that is no JSON.
 func (c Call) Do(ctx context.Context, client *http.Client, out any) error {
 	req, err := c.request(ctx)
 	if err != nil {
@@ -73,7 +74,7 @@ func (c Call) Do(ctx context.Context, client *http.Client, out any) error {
 		}
 		return &Refusal{Status: resp.StatusCode, Detail: p.Detail, NextStep: p.NextStep}
 	}
-	if out == nil {
+	if out == nil || resp.StatusCode == http.StatusNoContent {
 		return nil
 	}
 	if err := json.Unmarshal(text, out); err != nil {
