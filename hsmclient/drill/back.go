@@ -46,7 +46,7 @@ func (d *run) restore(ctx context.Context) bool {
 		}
 	}
 	if err != nil || s.State != d.former {
-		d.r.cfg.Log.Error("HSM drill: the member is not back in its place, set its state by hand", "drill", d.id, "member", name,
+		d.r.cfg.Log.ErrorContext(ctx, "HSM drill: the member is not back in its place, set its state by hand", "drill", d.id, "member", name,
 			"state", string(s.State), "was", string(d.former), "cause", err)
 		return false
 	}

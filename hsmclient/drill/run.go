@@ -55,6 +55,7 @@ func newRun(r *Runner, act member.Act, req Request, target member.Status, all []
 		report: Report{
 			ID: id, Cluster: engine.Name, Instance: engine.Instance, Domain: target.Spec.Domain, Request: req, By: act.By, Reason: act.Reason,
 			Forced: act.Force, Started: now, Verdict: Running, Members: []Seen{seen(target)},
+			Checks: []Check{}, Phases: []Phase{}, Events: []Event{}, Points: []Point{}, // lists in JSON, not null
 		},
 	}
 	perSecond := target.Load.PerSecond
