@@ -1,0 +1,277 @@
+//go:build cgo
+
+package pkcs11
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	p11 "github.com/miekg/pkcs11"
+	"go.uber.org/goleak"
+
+	"github.com/keyward/keyward/keys"
+	"github.com/keyward/keyward/keys/kcv"
+	"github.com/keyward/keyward/keys/secret"
+)
+
+const (
+	// softHSM is where Debian's package softhsm2 puts its library.
+	softHSM = "/usr/lib/softhsm/libsofthsm2.so"
+	testPIN = "1234"
+	// patience bounds every wait of a test; only a broken driver needs it all.
+	patience = 20 * time.Second
+	// poolSize is how many tokens the tests may take, one or two each.
+	poolSize = 40
+)
+
+// testLMK is a public test value.
+var testLMK = []byte("public test LMK of the pkcs11 td")
+
+// lab is what all tests share: SoftHSM2 reads its tokens once for a process, so they are made before the first test.
+var lab struct {
+	skip   string // why there is none
+	module string // the library with faults in front of SoftHSM2
+	tokens string // directory of SoftHSM2's tokens
+	faults string
+	pin    string // file with the right PIN
+	next   atomic.Int32
+}
+
+func TestMain(m *testing.M) {
+	code, err := func() (int, error) {
+		dir, err := os.MkdirTemp("", "pkcs11-test-")
+		if err != nil {
+			return 1, err
+		}
+		defer func() { _ = os.RemoveAll(dir) }()
+		if err := setUp(dir); err != nil {
+			return 1, err
+		}
+		code := m.Run()
+		if err := goleak.Find(); code == 0 && err != nil {
+			return 1, err
+		}
+		return code, nil
+	}()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "pkcs11 tests:", err)
+	}
+	os.Exit(code)
+}
+
+func setUp(dir string) error {
+	real, err := filepath.EvalSymlinks(softHSM)
+	if errors.Is(err, os.ErrNotExist) {
+		lab.skip = "SoftHSM2 is not installed: apt-get install softhsm2"
+		return nil
+	} else if err != nil {
+		return err
+	}
+	lab.module, lab.tokens, lab.faults, lab.pin = filepath.Join(dir, "faulty.so"), filepath.Join(dir, "tokens"), filepath.Join(dir, "faults"), filepath.Join(dir, "pin")
+	compiler := os.Getenv("CC")
+	if compiler == "" {
+		compiler = "cc"
+	}
+	if out, err := exec.Command(compiler, "-shared", "-fPIC", "-o", lab.module, "testdata/faulty.c", "-ldl").CombinedOutput(); err != nil {
+		return fmt.Errorf("compile testdata/faulty.c: %w: %s", err, out)
+	}
+	for _, d := range []string{lab.tokens, filepath.Join(lab.faults, "all")} {
+		if err := os.MkdirAll(d, 0o700); err != nil {
+			return err
+		}
+	}
+	conf := filepath.Join(dir, "softhsm2.conf")
+	text := "directories.tokendir = " + lab.tokens + "\nobjectstore.backend = file\nlog.level = ERROR\n"
+	if err := errors.Join(os.WriteFile(conf, []byte(text), 0o600), os.WriteFile(lab.pin, []byte(testPIN+"\n"), 0o600)); err != nil {
+		return err
+	}
+	for name, value := range map[string]string{"SOFTHSM2_CONF": conf, "KEYWARD_TEST_MODULE": real, "KEYWARD_TEST_FAULTS": lab.faults} {
+		if err := os.Setenv(name, value); err != nil {
+			return err
+		}
+	}
+	return makeTokens()
+}
+
+func poolLabel(i int) string { return fmt.Sprintf("pool %02d", i) }
+
+// makeTokens makes the pool and some tokens with something wrong.
+func makeTokens() error {
+	ctx := p11.New(lab.module)
+	if ctx == nil {
+		return errors.New("the library does not load")
+	}
+	defer ctx.Destroy()
+	if err := ctx.Initialize(); err != nil {
+		return err
+	}
+	defer func() { _ = ctx.Finalize() }()
+	for i := range poolSize {
+		if err := makeToken(ctx, poolLabel(i), lmkObject("LMK", testLMK)); err != nil {
+			return err
+		}
+	}
+	otherLMK := append([]byte("other "), testLMK[6:]...)
+	weak := append(lmkObject("LMK", testLMK), attribute(p11.CKA_EXTRACTABLE, true), attribute(p11.CKA_DECRYPT, true))
+	short := lmkObject("LMK", testLMK[:16])
+	return errors.Join(
+		makeToken(ctx, "other LMK", lmkObject("LMK", otherLMK)),
+		makeToken(ctx, "weak LMK", weak),
+		makeToken(ctx, "short LMK", short),
+		makeToken(ctx, "no LMK"),
+		makeToken(ctx, "two LMKs", lmkObject("LMK", testLMK), lmkObject("LMK", otherLMK)),
+		makeToken(ctx, "twin", lmkObject("LMK", testLMK)),
+		makeToken(ctx, "twin", lmkObject("LMK", testLMK)),
+	)
+}
+
+func lmkObject(label string, value []byte) []*p11.Attribute {
+	return []*p11.Attribute{
+		attribute(p11.CKA_CLASS, p11.CKO_SECRET_KEY), attribute(p11.CKA_KEY_TYPE, p11.CKK_AES), attribute(p11.CKA_TOKEN, true),
+		attribute(p11.CKA_PRIVATE, true), attribute(p11.CKA_LABEL, label), attribute(p11.CKA_VALUE, value), attribute(p11.CKA_SENSITIVE, true),
+		attribute(p11.CKA_WRAP, true), attribute(p11.CKA_UNWRAP, true), attribute(p11.CKA_SIGN, true), attribute(p11.CKA_ENCRYPT, false),
+		attribute(p11.CKA_EXTRACTABLE, false), attribute(p11.CKA_DECRYPT, false), // the last ones may be said again with another value
+	}
+}
+
+// makeToken makes a token in the free slot, which SoftHSM2 keeps last.
+func makeToken(ctx *p11.Ctx, label string, objects ...[]*p11.Attribute) error {
+	slots, err := ctx.GetSlotList(true)
+	if err != nil {
+		return err
+	}
+	slot := slots[len(slots)-1]
+	if err := ctx.InitToken(slot, "so-"+testPIN, label); err != nil {
+		return err
+	}
+	h, err := ctx.OpenSession(slot, p11.CKF_SERIAL_SESSION|p11.CKF_RW_SESSION)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = ctx.CloseSession(h) }()
+	if err := errors.Join(ctx.Login(h, p11.CKU_SO, "so-"+testPIN), ctx.InitPIN(h, testPIN), ctx.Logout(h), ctx.Login(h, p11.CKU_USER, testPIN)); err != nil {
+		return fmt.Errorf("%s: %w", label, err)
+	}
+	for _, o := range objects {
+		last := map[uint]*p11.Attribute{}
+		for _, a := range o {
+			last[a.Type] = a
+		}
+		once := make([]*p11.Attribute, 0, len(last))
+		for _, a := range last {
+			once = append(once, a)
+		}
+		if _, err := ctx.CreateObject(h, once); err != nil {
+			return fmt.Errorf("%s: %w", label, err)
+		}
+	}
+	return nil
+}
+
+// need skips the test where SoftHSM2 is missing, and fails it in CI, which installs it.
+func need(tb testing.TB) {
+	tb.Helper()
+	switch {
+	case lab.skip == "":
+	case os.Getenv("CI") == "true":
+		tb.Fatal(lab.skip)
+	default:
+		tb.Skip("SKIP: " + lab.skip)
+	}
+}
+
+// token is one token of the pool that no other test uses.
+type token struct {
+	label string
+}
+
+func newToken(tb testing.TB) token {
+	tb.Helper()
+	need(tb)
+	i := int(lab.next.Add(1)) - 1
+	if i >= poolSize {
+		tb.Fatal("the pool of tokens is empty: raise poolSize")
+	}
+	return token{poolLabel(i)}
+}
+
+// settings are those of a member on the token, changed by pairs of name and value; an empty value takes the setting away.
+func (k token) settings(pairs ...string) map[string]string {
+	m := map[string]string{settingToken: k.label, settingPINFile: lab.pin, settingLMKLabel: "LMK"}
+	for i := 0; i < len(pairs); i += 2 {
+		m[pairs[i]] = pairs[i+1]
+		if pairs[i+1] == "" {
+			delete(m, pairs[i])
+		}
+	}
+	return m
+}
+
+// slot asks the library where the token is.
+func (k token) slot(tb testing.TB) uint {
+	tb.Helper()
+	lib, err := acquire(tb.Context(), lab.module)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	defer lib.release()
+	slot, _, err := settings{token: k.label}.find(lib)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return slot
+}
+
+// fault sets what testdata/faulty.c does to a function, until mend or the end of the test.
+func (k token) fault(tb testing.TB, function, what string) (mend func()) {
+	tb.Helper()
+	return setFault(tb, strconv.FormatUint(uint64(k.slot(tb)), 10), function, what)
+}
+
+func setFault(tb testing.TB, slot, function, what string) (mend func()) {
+	tb.Helper()
+	file := filepath.Join(lab.faults, slot, function)
+	fresh := file + ".new" // written beside and moved, so that it is never seen half
+	if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o700), os.WriteFile(fresh, []byte(what), 0o600), os.Rename(fresh, file)); err != nil {
+		tb.Fatal(err)
+	}
+	mend = func() {
+		if err := os.Remove(file); err != nil && !errors.Is(err, os.ErrNotExist) {
+			tb.Error(err)
+		}
+	}
+	tb.Cleanup(mend)
+	return mend
+}
+
+// count begins to count the calls of a function.
+func (k token) count(tb testing.TB, function string) func() int {
+	tb.Helper()
+	file := filepath.Join(lab.faults, strconv.FormatUint(uint64(k.slot(tb)), 10), function+".count")
+	if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o700), os.WriteFile(file, nil, 0o600)); err != nil {
+		tb.Fatal(err)
+	}
+	return func() int {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			tb.Fatal(err)
+		}
+		return len(b)
+	}
+}
+
+func kcvOf(tb testing.TB, clear []byte) keys.KCV {
+	tb.Helper()
+	v, err := kcv.Of(keys.AES, secret.New(clear))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return v[:checkDigits]
+}
