@@ -1,10 +1,10 @@
 package hsm
 
-// runA0 makes a key and, in mode 1, also returns it under a ZMK or TMK (facts/hsm.md §1.3, docs/hsm-sim.md §5.2).
+// runA0 makes a key and, in mode 1, also returns it under a ZMK or TMK (facts/hsm.md §1.3, docs/hsm-sim.md §5.2, §9.4).
 func runA0(q *request) errorCode {
 	mode := q.oneOf(1, "0", "1")
 	keyType := q.keyType()
-	letter := q.scheme()
+	letter := q.lmkScheme()
 	var outer rawKey
 	var outerLetter byte
 	underTMK := false
@@ -18,36 +18,40 @@ func runA0(q *request) errorCode {
 	if code := q.finish(); code != codeOK {
 		return code
 	}
+	b, code := q.birthOf(keyType, letter)
+	if code != codeOK {
+		return code
+	}
 	if q.rule.types != nil && !underTMK {
 		return codeForbidden // An entry such as A0/30B means: made for a terminal, under its TMK, and not otherwise.
 	}
-	allowed := namedTypes
+	allowed, uses := namedTypes, namedUsages
 	switch {
 	case underTMK:
-		allowed = workingTypes
-		if q.settings.legacyTypes {
+		allowed, uses = workingTypes, workingUsages
+		if q.station.settings.legacyTypes {
 			allowed = setOf(typeTAK, typeTDK, typePVK)
 		}
 	case mode == "1":
-		allowed = exportTypes
+		allowed, uses = exportTypes, exportUsages
 	}
-	if code := q.permit(keyType, allowed); code != codeOK {
+	if code := q.permitNew(b, allowed, uses); code != codeOK {
 		return code
 	}
-	k := randomKey(letter)
-	if code := q.putUnderLMK(keyType, letter, k); code != codeOK {
+	k := b.random()
+	if code := q.putNew(b, k); code != codeOK {
 		return code
 	}
 	if mode == "1" {
-		outerType := typeZMK
+		outerType, want := typeZMK, wrapForZone
 		if underTMK {
-			outerType = q.tmkType()
+			outerType, want = q.tmkType(), wrapForTMK
 		}
-		kek, code := q.open(outerType, outer, codeSource)
+		kek, code := q.open(outerType, want, outer, codeSource)
 		if code != codeOK {
 			return code
 		}
-		if code := q.putUnder(kek, outerLetter, k); code != codeOK {
+		if code := q.putOutside(kek, outerLetter, k, b.attr); code != codeOK {
 			return code
 		}
 	}

@@ -1,11 +1,18 @@
 package hsm
 
-// runA6 imports a key from under a ZMK (facts/hsm.md §1.3).
+// runA6 imports a key from under a ZMK (facts/hsm.md §1.3, docs/hsm-sim.md §9.4).
 func runA6(q *request) errorCode {
 	keyType := q.keyType()
-	zmk, sealed, letter := q.key(), q.key(), q.scheme()
+	zmk := q.key()
+	sealed, letter := q.keyUnder(zmk), q.lmkScheme()
 	if code := q.finish(); code != codeOK {
 		return code
+	}
+	if q.blocks {
+		return q.importBlock(keyType, zmk, sealed, letter)
+	}
+	if letter == letterBlock {
+		return codeScheme
 	}
 	if code := q.permit(keyType, namedTypes); code != codeOK {
 		return code
@@ -24,7 +31,7 @@ func runA6(q *request) errorCode {
 // importKey opens a key under a ZMK, for A6 and FA. The parity of DES keys is corrected, which the code 01 tells; keys of
 // the types that hold derived keys stay as they are, because their bytes must equal those in a card.
 func (q *request) importKey(keyType string, zmk, sealed rawKey) (*key, errorCode) {
-	outer, code := q.open(typeZMK, zmk, codeSource)
+	outer, code := q.open(typeZMK, openFromZone, zmk, codeSource)
 	if code != codeOK {
 		return nil, code
 	}
@@ -32,13 +39,80 @@ func (q *request) importKey(keyType string, zmk, sealed rawKey) (*key, errorCode
 	if code != codeOK {
 		return nil, code
 	}
+	return corrected(k, rawTypes[keyType])
+}
+
+// corrected gives a key odd parity and says so. Keys that may have come out of a cipher stay as they are.
+func corrected(k *key, derived bool) (*key, errorCode) {
 	if allZero(k.clear) {
 		return nil, codeDest
 	}
-	if k.alg != algDES || rawTypes[keyType] || oddParity(k.clear) {
+	if k.alg != algDES || derived || oddParity(k.clear) {
 		return k, codeOK
 	}
-	corrected := append([]byte(nil), k.clear...)
-	setOddParity(corrected)
-	return newKey(algDES, corrected), codeAdvice
+	clear := append([]byte(nil), k.clear...)
+	setOddParity(clear)
+	return newKey(algDES, clear), codeAdvice
+}
+
+// importBlock is A6 under a key-block LMK: from a TR-31 block, whose header goes on, or from a plain key with new attributes.
+func (q *request) importBlock(keyType string, zmk, sealed rawKey, letter byte) errorCode {
+	if letter != letterBlock {
+		return codeScheme
+	}
+	if keyType != blockType {
+		return codeKeyType
+	}
+	if q.attr == nil && sealed.letter != letterTR31 {
+		return codeInput
+	}
+	outer, code := q.open(typeZMK, openFromZone, zmk, codeSource)
+	if code != codeOK {
+		return code
+	}
+	k, a, code := q.fromOutside(outer, sealed)
+	if code != codeOK {
+		return code
+	}
+	if !q.rule.permits(a.usage) {
+		return codeForbidden
+	}
+	k, advice := corrected(k, usages[a.usage].raw)
+	if k == nil {
+		return advice
+	}
+	field, code := q.station.lmks.block.seal(a, k)
+	if code != codeOK {
+		return code
+	}
+	q.out = append(append(q.out, field...), k.checkValue()[:6]...)
+	return advice
+}
+
+// fromOutside opens a key under a ZMK and finds the attributes that it gets.
+func (q *request) fromOutside(outer *key, sealed rawKey) (*key, attributes, errorCode) {
+	if sealed.letter != letterTR31 {
+		k, code := importUnder(outer, sealed)
+		return k, *q.attr, code
+	}
+	b, _, code := outer.tr31()
+	if code != codeOK {
+		return nil, attributes{}, code
+	}
+	k, code := openBlock(b, sealed.sealed)
+	if code != codeOK {
+		return nil, attributes{}, code
+	}
+	a := k.attributes
+	if code := a.check(); code != codeOK {
+		return nil, a, code
+	}
+	if q.attr == nil {
+		return k, a, codeOK
+	}
+	// A block may be read more narrowly than it says, never otherwise.
+	if q.attr.usage != a.usage && usages[q.attr.usage].wider != a.usage {
+		return nil, a, codeUsage
+	}
+	return k, *q.attr, codeOK
 }

@@ -1,6 +1,7 @@
 package hsm
 
-// runA8 exports a key under a ZMK (facts/hsm.md §1.3). Root keys and ZMKs never leave this way.
+// runA8 exports a key under a ZMK (facts/hsm.md §1.3). Root keys and ZMKs never leave this way: under a variant LMK by their type,
+// in key blocks by their exportability.
 func runA8(q *request) errorCode {
 	keyType := q.keyType()
 	zmk, sealed, letter := q.key(), q.key(), q.scheme()
@@ -20,13 +21,13 @@ func runA8(q *request) errorCode {
 
 // exportKey appends a key under a ZMK to the answer, for A8 and GC, and returns it for its check value.
 func (q *request) exportKey(keyType string, zmk, sealed rawKey, letter byte) (*key, errorCode) {
-	outer, code := q.open(typeZMK, zmk, codeSource)
+	outer, code := q.open(typeZMK, wrapForZone, zmk, codeSource)
 	if code != codeOK {
 		return nil, code
 	}
-	k, code := q.open(keyType, sealed, codeDest)
+	k, code := q.open(keyType, anyKey, sealed, codeDest)
 	if code != codeOK {
 		return nil, code
 	}
-	return k, q.putUnder(outer, letter, k)
+	return k, q.putOutside(outer, letter, k, k.attributes)
 }

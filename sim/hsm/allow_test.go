@@ -6,19 +6,19 @@ import (
 
 func TestAllowEntries(t *testing.T) {
 	t.Parallel()
-	for _, bad := range []string{"ZZ", "", "M2/", "M2/ZZZ", "CA/001", "NC/001"} {
+	for _, bad := range []string{"ZZ", "", "M2/", "M2/ZZZ", "CA/001", "NC/001", "M2/FFF", "M2/P0", "CA/72"} {
 		if _, err := parseAllow([]string{bad}); err == nil {
 			t.Errorf("entry %q accepted", bad)
 		}
 	}
-	list, err := parseAllow([]string{"M2/30B", "M2/00B", "M0/30B", "M0", "M4", "M4/30B"})
+	list, err := parseAllow([]string{"M2/30B", "M2/00B", "M2/23", "M0/30B", "M0", "M4", "M4/30B"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, row := range []struct {
 		name, keyType string
 		want          bool
-	}{{"M2", "30B", true}, {"M2", "00B", true}, {"M2", "00A", false}, {"M0", "00A", true}, {"M4", "00A", true}} {
+	}{{"M2", "30B", true}, {"M2", "00B", true}, {"M2", "23", true}, {"M2", "22", false}, {"M2", "00A", false}, {"M0", "00A", true}, {"M4", "00A", true}} {
 		if list[row.name].permits(row.keyType) != row.want {
 			t.Errorf("%s with %s: want %v", row.name, row.keyType, row.want)
 		}
@@ -35,14 +35,18 @@ func TestGroups(t *testing.T) {
 	t.Parallel()
 	d := startDevice(t, Config{Ports: []Port{
 		{Name: "online", Addr: "127.0.0.1:0", Allow: OnlineCommands()}, {Name: "issuing", Addr: "127.0.0.1:0", Allow: IssuingCommands()},
+		{Name: "migration", Addr: "127.0.0.1:0", Allow: MigrationCommands()},
 		{Name: "all", Addr: "127.0.0.1:0", Allow: AllCommands()},
 	}})
-	allowed := map[string]map[string]bool{"online": {}, "issuing": {}, "all": {}}
-	for _, name := range []string{"B2", "NC", "NO", "N0", "BU", "HA", "HC", "A0", "CA", "TI", "CC", "M2", "M4", "M6", "M8", "S0"} {
+	allowed := map[string]map[string]bool{"online": {}, "issuing": {}, "migration": {}, "all": {}}
+	for _, name := range []string{"B2", "NC", "NO", "N0", "JK", "J2", "J4", "BU", "HA", "HC", "A0", "CA", "TI", "CC", "M2", "M4", "M6", "M8", "S0"} {
 		allowed["online"][name] = true
 	}
-	for _, name := range []string{"B2", "NC", "NO", "N0", "BU", "KD", "SH", "KR"} {
+	for _, name := range []string{"B2", "NC", "NO", "N0", "JK", "J2", "J4", "BU", "BW", "KD", "KG", "SH", "KR"} {
 		allowed["issuing"][name] = true
+	}
+	for _, name := range []string{"B2", "NC", "NO", "BU", "A6", "A8", "BW"} {
+		allowed["migration"][name] = true
 	}
 	for port, list := range allowed {
 		c := dial(t, d, port)
@@ -51,8 +55,8 @@ func TestGroups(t *testing.T) {
 			if port != "all" && (code != "68") != list[name] {
 				t.Errorf("%s on port %s: code %s", name, port, code)
 			}
-			if port == "all" && code == "68" {
-				t.Errorf("%s is refused on the port for all", name)
+			if port == "all" && (code == "68") == commands[name].in(false) {
+				t.Errorf("%s on the port for all: code %s", name, code)
 			}
 		}
 	}

@@ -18,6 +18,7 @@ type algorithm int
 const (
 	algDES algorithm = iota + 1 // Single, double or triple length DES, 8-byte blocks.
 	algSM4                      // SM4, 16-byte blocks.
+	algAES                      // AES with 16, 24 or 32 bytes, in key blocks only.
 )
 
 // key is a clear key with its cipher. It never changes after it was made, so it may be shared between goroutines.
@@ -25,23 +26,28 @@ type key struct {
 	alg   algorithm
 	clear []byte
 	block cipher.Block
+	// attributes are those of the key block that the key came in; zero under a variant LMK. Set before the key is shared.
+	attributes attributes
 
 	halvesOnce  sync.Once
 	left, right cipher.Block // Single DES with either half, for ISO 9797-1 algorithm 3.
 }
 
-// newKey makes a key from clear bytes. The length must be 8, 16 or 24 for DES and 16 for SM4; callers have checked it.
+// newKey makes a key from clear bytes. The length must be 8, 16 or 24 for DES, 16 for SM4, and 16, 24 or 32 for AES; callers have checked it.
 func newKey(alg algorithm, clear []byte) *key {
 	k := &key{alg: alg, clear: append([]byte(nil), clear...)}
-	if alg == algSM4 {
+	switch alg {
+	case algSM4:
 		k.block = sm4Block(k.clear)
-	} else {
+	case algAES:
+		k.block = aesBlock(k.clear)
+	default:
 		k.block = desBlock(k.clear)
 	}
 	return k
 }
 
-// blockSize is 8 for DES and 16 for SM4.
+// blockSize is 8 for DES and 16 for SM4 and AES.
 func (k *key) blockSize() int { return k.block.BlockSize() }
 
 // halves returns single DES ciphers of the two halves of a double-length key.
@@ -50,9 +56,13 @@ func (k *key) halves() (left, right cipher.Block) {
 	return k.left, k.right
 }
 
-// checkValue is E(key, zero block), the first 8 bytes, as 16 upper-case hex digits.
+// checkValue is E(key, zero block), of AES keys the CMAC of a zero block (facts/hsm.md §2.3): the first 8 bytes as 16
+// upper-case hex digits.
 func (k *key) checkValue() string {
 	out := make([]byte, k.blockSize())
+	if k.alg == algAES {
+		return upperHex(cmac(k.block, out, out)[:8])
+	}
 	k.block.Encrypt(out, out)
 	return upperHex(out[:8])
 }
@@ -165,13 +175,16 @@ func allZero(b []byte) bool {
 func upperHex(b []byte) string { return strings.ToUpper(hex.EncodeToString(b)) }
 
 // CheckValue returns the 16-hex-digit check value of a clear key: the first 8 bytes of a zero block enciphered with it
-// (facts/hsm.md §2.3). alg is "DES" (8, 16 or 24 bytes) or "SM4" (16 bytes). It errs on any other algorithm or length.
+// (facts/hsm.md §2.3); for AES the first 8 bytes of the CMAC of a zero block. alg is "DES" (8, 16 or 24 bytes), "SM4" (16 bytes)
+// or "AES" (16, 24 or 32 bytes). It errs on any other algorithm or length.
 func CheckValue(alg string, clear []byte) (string, error) {
 	switch {
 	case alg == "DES" && (len(clear) == 8 || len(clear) == 16 || len(clear) == 24):
 		return newKey(algDES, clear).checkValue(), nil
 	case alg == "SM4" && len(clear) == 16:
 		return newKey(algSM4, clear).checkValue(), nil
+	case alg == "AES" && (len(clear) == 16 || len(clear) == 24 || len(clear) == 32):
+		return newKey(algAES, clear).checkValue(), nil
 	}
-	return "", fmt.Errorf("hsm simulator: no check value for algorithm %q with %d key bytes: use DES (8, 16, 24) or SM4 (16)", alg, len(clear))
+	return "", fmt.Errorf("hsm simulator: no check value for algorithm %q with %d key bytes: use DES (8, 16, 24), SM4 (16) or AES (16, 24, 32)", alg, len(clear))
 }

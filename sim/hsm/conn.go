@@ -11,9 +11,11 @@ import (
 )
 
 const (
-	lengthBytes = 2               // Big-endian length in front of every frame.
-	minMessage  = headerBytes + 2 // Header and command.
-	readBuffer  = 64 << 10        // Many short frames or one of the longest, so that few system calls serve many commands.
+	lengthBytes   = 2        // Big-endian length in front of every frame.
+	commandBytes  = 2        // Command, or response code.
+	defaultHeader = 4        // The factory value of the header's length (facts/hsm.md §1.1).
+	maxHeader     = 255      //
+	readBuffer    = 64 << 10 // Many short frames or one of the longest, so that few system calls serve many commands.
 
 	// maxInFlight bounds the commands of one connection that wait for latency, pace or release. When it is reached the
 	// device stops reading, as a real one does when its queue is full.
@@ -35,6 +37,10 @@ type conn struct {
 
 	writeMu sync.Mutex
 	writer  *bufio.Writer
+	sent    int  // Answers written.
+	muted   bool // An answer was cut and nothing may follow it.
+
+	swap exchange
 }
 
 func newConn(d *Device, p *port, nc net.Conn, id uint64) *conn {
@@ -45,12 +51,31 @@ func newConn(d *Device, p *port, nc net.Conn, id uint64) *conn {
 	}
 }
 
+// close ends the connection, with a reset when that is wanted.
+func (c *conn) close(reset bool) {
+	if reset {
+		abortive(c.net)
+	}
+	c.end()
+}
+
+// abortive makes the close of a connection a reset instead of an orderly end.
+func abortive(nc net.Conn) {
+	if tcp, ok := nc.(*net.TCPConn); ok {
+		_ = tcp.SetLinger(0) // It fails only on a closed connection, which is what is wanted.
+	}
+}
+
 // serve reads frames until the connection ends, then waits for the commands that are still at work.
 func (c *conn) serve() {
 	var late sync.WaitGroup
 	defer c.device.forget(c)
 	defer late.Wait()
 	defer c.end()
+	if !c.sleep(time.Duration(c.device.now.Load().SlowAcceptMS) * time.Millisecond) {
+		return
+	}
+	header := c.device.settings.header
 	buf := make([]byte, 0, 512)
 	for {
 		msg, ok := c.read(buf)
@@ -58,26 +83,48 @@ func (c *conn) serve() {
 			return
 		}
 		buf = msg // Grows to the longest frame of this connection, which is bounded by the length field.
+		now, ok := c.flowing()
+		if !ok {
+			return
+		}
 		began := time.Now()
 		c.device.count.requests.Add(1)
-		now := c.device.now.Load()
-		name := string(msg[headerBytes:minMessage])
+		name := string(msg[header : header+commandBytes])
 		switch {
 		case now.BlackHole:
 			c.device.count.dropped.Add(1)
-			c.record(began, msg, 0, knownName(name), "")
+			c.record(began, len(msg), 0, reply{command: knownName(name)})
 		case now.inline(name):
-			answer, name, code := c.execute(now, msg)
-			if !c.write(answer, !c.moreBuffered()) {
+			r := c.execute(now, msg)
+			answer := now.spoil(r, header)
+			if !c.write(now, answer, !c.moreBuffered()) {
 				return
 			}
-			c.record(began, msg, len(answer), name, code)
+			c.record(began, len(msg), len(answer), r)
 		default:
 			if !c.flush() || !c.takeSlot() {
 				return
 			}
 			own := append([]byte(nil), msg...)
+			if now.SwapHeaderEvery > 0 {
+				c.swap.enter(own[:header])
+			}
 			late.Go(func() { c.later(now, own, began) })
+		}
+	}
+}
+
+// flowing waits while the device has stopped reading and returns the condition that holds then.
+func (c *conn) flowing() (*condition, bool) {
+	for {
+		now := c.device.now.Load()
+		if !now.Stall {
+			return now, true
+		}
+		select {
+		case <-now.replaced:
+		case <-c.ctx.Done():
+			return nil, false
 		}
 	}
 }
@@ -88,8 +135,8 @@ func (c *conn) read(buf []byte) ([]byte, bool) {
 	if _, err := io.ReadFull(c.reader, length[:]); err != nil {
 		return nil, false
 	}
-	n := int(binary.BigEndian.Uint16(length[:]))
-	if n < minMessage {
+	n := c.messageBytes(length[:])
+	if n < c.device.settings.header+commandBytes {
 		c.device.count.badFrames.Add(1)
 		c.flush()
 		return nil, false
@@ -102,13 +149,22 @@ func (c *conn) read(buf []byte) ([]byte, bool) {
 	return buf, err == nil
 }
 
+// messageBytes is how many bytes follow a length field.
+func (c *conn) messageBytes(length []byte) int {
+	n := int(binary.BigEndian.Uint16(length))
+	if c.device.settings.payloadOnly {
+		n += c.device.settings.header
+	}
+	return n
+}
+
 // moreBuffered reports whether a whole further frame has arrived, so that its answer can leave in the same write.
 func (c *conn) moreBuffered() bool {
 	if c.reader.Buffered() < lengthBytes {
 		return false
 	}
 	length, err := c.reader.Peek(lengthBytes)
-	return err == nil && c.reader.Buffered() >= lengthBytes+int(binary.BigEndian.Uint16(length))
+	return err == nil && c.reader.Buffered() >= lengthBytes+c.messageBytes(length)
 }
 
 func (c *conn) takeSlot() bool {
@@ -127,12 +183,17 @@ func (c *conn) later(now *condition, msg []byte, began time.Time) {
 	if !c.sleep(d.pace.reserve(now.CommandsPerSecond) + now.delay()) {
 		return
 	}
-	answer, name, code := c.execute(now, msg)
-	if now.holds(name) && !d.hold.hold(c.ctx, name, func() bool { return d.now.Load().holds(name) }) {
+	r := c.execute(now, msg)
+	header := d.settings.header
+	answer := now.spoil(r, header)
+	if now.holds(r.command) && !d.hold.hold(c.ctx, r.command, func() bool { return d.now.Load().holds(r.command) }) {
 		return
 	}
-	if c.write(answer, true) {
-		c.record(began, msg, len(answer), name, code)
+	if now.SwapHeaderEvery > 0 {
+		c.swap.leave(now, msg[:header], answer)
+	}
+	if c.write(now, answer, true) {
+		c.record(began, len(msg), len(answer), r)
 	}
 }
 
@@ -151,34 +212,62 @@ func (c *conn) sleep(d time.Duration) bool {
 	}
 }
 
-// execute answers a message and applies the faults to the answer, which is nil when it must not be sent.
-func (c *conn) execute(now *condition, msg []byte) (answer []byte, name string, code errorCode) {
-	answer, name, code = execute(msg, c.port.allow, now.lmk, &c.device.settings, now.ErrorCodes)
-	return now.spoil(answer), name, code
+// execute carries a message out.
+func (c *conn) execute(now *condition, msg []byte) reply {
+	d := c.device
+	s := station{allow: c.port.allow, lmks: now.lmks, settings: &d.settings, storage: d.storage, stats: d.stats, forced: now.ErrorCodes}
+	return s.execute(msg)
 }
 
 // write sends an answer. Faults may have removed it, then nothing is sent and that is fine.
-func (c *conn) write(answer []byte, flush bool) bool {
+func (c *conn) write(now *condition, answer []byte, flush bool) bool {
 	c.writeMu.Lock()
 	defer c.writeMu.Unlock()
 	_ = c.net.SetWriteDeadline(time.Now().Add(writeTimeout)) // It fails only on a closed connection, which the write reports.
-	var err error
-	if answer == nil {
+	if answer == nil || c.muted {
 		c.device.count.dropped.Add(1)
-	} else {
-		var length [lengthBytes]byte
-		binary.BigEndian.PutUint16(length[:], uint16(len(answer)))
-		_, _ = c.writer.Write(length[:]) // The error of a bufio.Writer stays and comes back below.
-		_, err = c.writer.Write(answer)
-		c.device.count.answers.Add(1)
+		answer = nil
 	}
-	if flush && err == nil {
+	last := false
+	if answer != nil {
+		flush, last = c.put(now, answer, flush)
+	}
+	var err error
+	if flush {
 		err = c.writer.Flush()
 	}
-	if err != nil {
-		c.end()
+	if err != nil || last {
+		c.close(now.Reset)
 	}
-	return err == nil
+	return err == nil && !last
+}
+
+// put writes one answer into the buffer, as the faults say. It reports whether the buffer must go out now, and whether the connection
+// ends with it. The caller holds the lock; errors stay in the buffer until it is flushed.
+func (c *conn) put(now *condition, answer []byte, flush bool) (flushNow, last bool) {
+	n := len(answer)
+	if c.device.settings.payloadOnly {
+		n -= c.device.settings.header
+	}
+	var length [lengthBytes]byte
+	binary.BigEndian.PutUint16(length[:], uint16(n))
+	c.device.count.answers.Add(1)
+	c.sent++
+	_, _ = c.writer.Write(length[:])
+	if now.every(countCut, now.CutEvery) {
+		_, _ = c.writer.Write(answer[:len(answer)/2])
+		c.muted = true
+		return true, now.CutThen != cutStall
+	}
+	_, _ = c.writer.Write(answer)
+	if now.every(countDuplicate, now.DuplicateEvery) {
+		_, _ = c.writer.Write(length[:])
+		_, _ = c.writer.Write(answer)
+	}
+	if now.CloseAfter > 0 && c.sent >= now.CloseAfter {
+		return true, true
+	}
+	return flush, false
 }
 
 func (c *conn) flush() bool {
@@ -187,10 +276,13 @@ func (c *conn) flush() bool {
 	return c.writer.Flush() == nil
 }
 
-func (c *conn) record(began time.Time, msg []byte, answerBytes int, name string, code errorCode) {
+func (c *conn) record(began time.Time, requestBytes, answerBytes int, r reply) {
+	if r.code != "" {
+		c.device.stats.add(r.command, began)
+	}
 	c.device.history.add(Entry{
-		Time: began, Port: c.port.name, Connection: c.id, Command: name, RequestBytes: len(msg), AnswerBytes: answerBytes,
-		ErrorCode: string(code), DurationUS: time.Since(began).Microseconds(),
+		Time: began, Port: c.port.name, Connection: c.id, Command: r.command, RequestBytes: requestBytes, AnswerBytes: answerBytes,
+		ErrorCode: string(r.code), DurationUS: time.Since(began).Microseconds(),
 	})
 }
 

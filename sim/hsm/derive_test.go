@@ -46,7 +46,7 @@ func derivedKey(t *testing.T, d *Device, c *client, alg, mk, mode string, factor
 	t.Helper()
 	letter := letterOf(alg, 16)
 	answer := c.must(fmt.Sprintf("KD011%s80D%s%s%02X%s", sealed(t, d, typeRoot, letter, mk), letter, mode, len(factors), strings.Join(factors, "")))
-	k, code := d.base.open(typeTMK, rawKey{answer[0], unhex(t, answer[1:33])})
+	k, code := d.base.variant.open(typeTMK, rawKey{letter: answer[0], sealed: unhex(t, answer[1:33])})
 	if code != codeOK {
 		t.Fatal(code)
 	}

@@ -18,6 +18,16 @@ const (
 	maxMessage            = 32_768  // The buffer size that NO reports.
 	defaultFirmware       = "0001-0900"
 	firmwareLength        = 9
+	defaultSerial         = "SIM000000001"
+	serialLength          = 12
+	defaultRated          = 2500 // Commands per second of the largest licence (facts/hsm.md §7).
+
+	// The Chinese set (facts/hsm.md §1.7.3).
+	maxMessageSJJ   = 6*1024 + 128
+	defaultVersion  = "SJJ1310 SIM V1.48 000001"
+	versionLength   = 24
+	lengthRuleAll   = "all"
+	lengthRulePlain = "payload"
 )
 
 // Port is one listener of a device with its own list of commands.
@@ -29,13 +39,23 @@ type Port struct {
 
 // Config says what a device is. Only Ports is required.
 type Config struct {
-	Ports          []Port
-	LMKSeed        string       // Empty: the public test LMK; else another LMK made from the text.
+	Ports        []Port
+	LMKSeed      string // Of the variant LMK, id 00. Empty: the public test LMK; else another LMK made from the text.
+	BlockLMKSeed string // The same for the key-block LMK, id 01.
+	DefaultLMK   string // Id that a command without %id means: 00 ("") or 01.
+	// OldLMKs says by id which old LMK is in the key-change storage: none, 00, 01, test-old, seed:TEXT or keyblock:TEXT. Not
+	// named: none for 00, 00 for 01.
+	OldLMKs        map[string]string
+	Set            string       // Command set: payshield ("") or sjj1310, which has no key-block LMK.
+	Serial         string       // Up to twelve characters, for JK and the NC of sjj1310; "" = SIM000000001.
+	HeaderLength   *int         // Bytes that are echoed, 0 to 255; nil = 4.
+	LengthRule     string       // What the length field counts: all ("") or payload, without the header.
 	LegacyTypes    bool         // Key type 002 serves as TPK and TMK, as published vectors need.
 	IgnoreParity   bool         // DES keys without odd parity are accepted.
 	MaxConnections int          // 0 = 64.
+	RatedPerSecond int          // What the load histogram J2 takes as full load; 0 = 2500.
 	HistorySize    int          // Entries kept; 0 = 1000.
-	Firmware       string       // Nine characters; "" = 0001-0900.
+	Firmware       string       // Nine characters, in the set sjj1310 up to 24; "" = a value of ours.
 	Faults         Faults       // At start.
 	Logger         *slog.Logger // nil = silent.
 }
@@ -45,7 +65,9 @@ type Config struct {
 type Device struct {
 	cfg      Config
 	settings settings
-	base     *lmk // The LMK without the fault lmk_seed.
+	base     *lmkSet // The LMKs without the fault lmk_seed.
+	storage  *storage
+	stats    *stats
 	log      *slog.Logger
 	hold     *holder
 	history  *history
@@ -81,18 +103,23 @@ func New(cfg Config) (*Device, error) {
 	if cfg.HistorySize == 0 {
 		cfg.HistorySize = defaultHistory
 	}
-	if cfg.Firmware == "" {
-		cfg.Firmware = defaultFirmware
+	if cfg.MaxConnections < 0 || cfg.HistorySize < 0 || cfg.HistorySize > maxHistory {
+		return nil, fmt.Errorf("hsm simulator: connections or history size out of range (history at most %d)", maxHistory)
 	}
-	if cfg.MaxConnections < 0 || cfg.HistorySize < 0 || cfg.HistorySize > maxHistory || len(cfg.Firmware) != firmwareLength {
-		return nil, fmt.Errorf("hsm simulator: connections or history size out of range (history at most %d), or the firmware has not %d characters", maxHistory, firmwareLength)
+	set, err := settingsOf(cfg)
+	if err != nil {
+		return nil, err
 	}
 	if err := cfg.Faults.check(); err != nil {
 		return nil, err
 	}
+	base, err := newLMKSet(cfg.LMKSeed, cfg.BlockLMKSeed, !set.chinese, cfg.OldLMKs)
+	if err != nil {
+		return nil, err
+	}
 	d := &Device{
-		cfg: cfg, base: newLMK(cfg.LMKSeed), log: cfg.Logger, hold: newHolder(), history: newHistory(cfg.HistorySize), conns: map[*conn]struct{}{},
-		settings: settings{legacyTypes: cfg.LegacyTypes, ignoreParity: cfg.IgnoreParity, sockets: cfg.MaxConnections, firmware: cfg.Firmware},
+		cfg: cfg, settings: set, base: base, storage: newStorage(), stats: newStats(set.ratedCPS, time.Now()), log: cfg.Logger,
+		hold: newHolder(), history: newHistory(cfg.HistorySize), conns: map[*conn]struct{}{},
 	}
 	if d.log == nil {
 		d.log = slog.New(slog.DiscardHandler)
@@ -115,9 +142,10 @@ func New(cfg Config) (*Device, error) {
 
 // conditionOf builds the view that connections use.
 func (d *Device) conditionOf(f Faults) *condition {
-	c := &condition{Faults: f.clone(), lmk: d.base}
+	c := &condition{Faults: f.clone(), lmks: d.base, replaced: make(chan struct{})}
 	if f.LMKSeed != "" {
-		c.lmk = newLMK(f.LMKSeed)
+		// The same configuration made the LMKs of the healthy device, so it cannot fail here.
+		c.lmks, _ = newLMKSet(f.LMKSeed, f.LMKSeed, !d.settings.chinese, d.cfg.OldLMKs)
 	}
 	return c
 }
@@ -145,7 +173,7 @@ func (d *Device) Stop(ctx context.Context) error {
 	d.mu.Lock()
 	d.state = stateStopped
 	d.closePorts()
-	d.closeConns()
+	d.closeConns(false)
 	d.mu.Unlock()
 	done := make(chan struct{})
 	go func() { d.running.Wait(); close(done) }()
@@ -185,14 +213,15 @@ func (d *Device) SetFaults(f Faults) error {
 	}
 	next := d.conditionOf(f)
 	if was.LMKSeed == f.LMKSeed {
-		next.lmk = was.lmk // Keeps the cache of opened keys.
+		next.lmks = was.lmks // Keeps the cache of opened keys.
 	}
 	d.now.Store(next)
+	close(was.replaced)
 	d.pace.reset()
 	d.hold.releaseOthers(f.Hold)
 	if f.Refuse && !was.Refuse {
 		d.closePorts()
-		d.closeConns()
+		d.closeConns(f.Reset)
 	}
 	d.log.Info("hsm simulator faults changed")
 	return nil
@@ -209,6 +238,7 @@ func (d *Device) Counters() Counters {
 	return Counters{
 		ConnectionsOpen: d.count.open.Load(), Accepted: d.count.accepted.Load(), Refused: d.count.refused.Load(), Requests: d.count.requests.Load(),
 		Answers: d.count.answers.Load(), Dropped: d.count.dropped.Load(), Held: int64(d.hold.count()), BadFrames: d.count.badFrames.Load(),
+		Stored: int64(d.storage.count()),
 	}
 }
 
@@ -222,53 +252,4 @@ func (d *Device) WaitHeld(ctx context.Context, code string) error {
 		return fmt.Errorf("hsm simulator: no %s answer was withheld: %w", code, err)
 	}
 	return nil
-}
-
-// EncryptUnderLMK is the simulated key ceremony: it returns a clear key under the device's configured LMK as a key field
-// (docs/hsm-sim.md §2). keyType is three characters such as "011", scheme one of Z U X T Y R. It errs on an unknown type
-// or scheme, a wrong length, and a DES key without odd parity that the device would refuse later.
-func (d *Device) EncryptUnderLMK(keyType, scheme string, clear []byte) (string, error) {
-	if _, known := placeOf(keyType); !known {
-		return "", fmt.Errorf("hsm simulator: unknown key type %q", keyType)
-	}
-	s, known := schemes[first(scheme)]
-	if !known || len(scheme) != 1 || s.size != len(clear) {
-		return "", fmt.Errorf("hsm simulator: scheme %q does not fit a key of %d bytes: use Z 8, U or X 16, T or Y 24, R 16 (SM4)", scheme, len(clear))
-	}
-	if !d.cfg.IgnoreParity && (allZero(clear) || s.alg == algDES && !rawTypes[keyType] && !oddParity(clear)) {
-		return "", fmt.Errorf("hsm simulator: the key for type %s is all zero or has not odd parity, so commands would answer 10: use another key or correct its parity bits", keyType)
-	}
-	sealed, code := d.base.seal(keyType, scheme[0], newKey(s.alg, clear))
-	if code != codeOK {
-		return "", fmt.Errorf("hsm simulator: sealing the key failed with code %s", code)
-	}
-	return string(appendKey(nil, scheme[0], sealed)), nil
-}
-
-// pacer spreads commands evenly for the setting commands_per_second.
-type pacer struct {
-	mu   sync.Mutex
-	next time.Time
-}
-
-// reserve takes the next place in the line and returns how long to wait for it.
-func (p *pacer) reserve(perSecond int) time.Duration {
-	if perSecond <= 0 {
-		return 0
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	now := time.Now()
-	if p.next.Before(now) {
-		p.next = now
-	}
-	wait := p.next.Sub(now)
-	p.next = p.next.Add(time.Second / time.Duration(perSecond))
-	return wait
-}
-
-func (p *pacer) reset() {
-	p.mu.Lock()
-	p.next = time.Time{}
-	p.mu.Unlock()
 }

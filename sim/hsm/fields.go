@@ -20,12 +20,31 @@ const (
 	codeAccount    errorCode = "22"
 	codeFormat     errorCode = "23"
 	codePINLength  errorCode = "24"
+	codeLMK        errorCode = "13" // No LMK of this id.
+	codeIndex      errorCode = "21"
 	codeScheme     errorCode = "26"
 	codeLength     errorCode = "27" // Key length or algorithm does not fit.
 	codeKeyType    errorCode = "28"
 	codeForbidden  errorCode = "29"
+	codeOldLMK     errorCode = "33" // Nothing in the key-change storage.
 	codeDisabled   errorCode = "68"
 	codeData       errorCode = "80"
+)
+
+// Error codes of key blocks (docs/hsm-sim.md §9.7).
+const (
+	codeBlockFormat  errorCode = "83"
+	codeLMKKind      errorCode = "A1" // A key of the other LMK kind, or a command that the kind does not have.
+	codeBlockLMK     errorCode = "A3"
+	codeAuthenticity errorCode = "A4"
+	codeKeyLength    errorCode = "A5"
+	codeUsage        errorCode = "A6"
+	codeAlgorithm    errorCode = "A7"
+	codeMode         errorCode = "A8"
+	codeVersion      errorCode = "A9"
+	codeExport       errorCode = "AA"
+	codeOptional     errorCode = "AB"
+	codeWrapping     errorCode = "BB"
 )
 
 const (
@@ -39,18 +58,14 @@ const (
 	randomMaxBytes = 999  // N0 has three digits.
 )
 
-// rawKey is a key field as it was sent: enciphered.
-type rawKey struct {
-	letter byte
-	sealed []byte
-}
-
 // fields reads the fields of a command in order. The first error stays, later reads return zero values, so that a
 // command reads all its fields first and looks at the error once.
 type fields struct {
 	buf  []byte
 	pos  int
 	code errorCode // "" until something is wrong.
+
+	storage *storage // Where keys named by an index are; nil: nowhere.
 }
 
 func (f *fields) fail(code errorCode) {
@@ -144,30 +159,13 @@ func (f *fields) digits(n int, code errorCode) []byte {
 	return raw
 }
 
-// key reads a key field.
-func (f *fields) key() rawKey { return f.keyOrBare(8) }
-
-// keyOrBare reads a key field in which a key without a letter has the given number of bytes.
-func (f *fields) keyOrBare(bare int) rawKey {
-	letter := f.peek()
-	switch {
-	case letter == 0:
-		f.fail(codeInput)
-		return rawKey{}
-	case isDigit(letter) || isHexLetter(letter):
-		letter = map[int]byte{8: 'Z', 16: 'X', 24: 'Y'}[bare]
-	case letter == 'K':
-		f.fail(codeStorage)
-		return rawKey{}
-	default:
+// lmkScheme reads the scheme letter of a key under the LMK, which may be a key block.
+func (f *fields) lmkScheme() byte {
+	if f.peek() == letterBlock {
 		f.pos++
+		return letterBlock
 	}
-	s, ok := schemes[letter]
-	if !ok {
-		f.fail(codeScheme)
-		return rawKey{}
-	}
-	return rawKey{letter, f.hex(s.size)}
+	return f.scheme()
 }
 
 // scheme reads a scheme letter; "0" is an old way to write single length.
@@ -187,11 +185,14 @@ func (f *fields) scheme() byte {
 	return letter
 }
 
-// keyType reads a three-character key type.
+// keyType reads a three-character key type, or FFF for a key block.
 func (f *fields) keyType() string {
 	t := f.text(3)
 	if f.code != "" {
 		return ""
+	}
+	if t == blockType {
+		return t
 	}
 	if _, ok := placeOf(t); !ok {
 		f.fail(codeKeyType)

@@ -17,7 +17,7 @@ func (q *request) makeWorkingKey(keyType string) errorCode {
 	if schemes[under].size != schemes[local].size || schemes[under].alg != schemes[local].alg {
 		return codeLength
 	}
-	tmk, code := q.open(q.tmkType(), raw, codeSource)
+	tmk, code := q.open(q.tmkType(), wrapForTMK, raw, codeSource)
 	if code != codeOK {
 		return code
 	}

@@ -58,6 +58,7 @@ type Counters struct {
 	Dropped         int64 `json:"dropped"`          // Answers not sent because of a fault.
 	Held            int64 `json:"held"`             // Answers withheld now.
 	BadFrames       int64 `json:"bad_frames"`       // Frames too short to be answered.
+	Stored          int64 `json:"stored"`           // Keys in the user storage: one per storing command that was carried out.
 }
 
 // counters are the live form of Counters.

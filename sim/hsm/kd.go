@@ -1,10 +1,10 @@
 package hsm
 
-// runKD derives a key from a root key over one or more levels (docs/hsm-sim.md §5.3). It is the only command that uses a
+// runKD derives a key from a root key over one or more levels (docs/hsm-sim.md §5.3, §9.4). It is the only command that uses a
 // root key, and what it makes can neither encipher data nor be exported except into a card.
 func runKD(q *request) errorCode {
 	sourceType, source := q.keyType(), q.key()
-	destType, letter := q.keyType(), q.scheme()
+	destType, letter := q.keyType(), q.lmkScheme()
 	mode := q.oneOf(1, "0", "1")
 	levels := q.number(2, 16, 1, maxFactors)
 	size := singleFactor
@@ -15,10 +15,17 @@ func runKD(q *request) errorCode {
 	if code := q.finish(); code != codeOK {
 		return code
 	}
-	if sourceType != typeRoot || !derivedTypes[destType] {
-		return codeForbidden
+	b, code := q.birthOf(destType, letter)
+	if code != codeOK {
+		return code
 	}
-	k, code := q.open(sourceType, source, codeSource)
+	if code := q.typed(sourceType, setOf(typeRoot)); code != codeOK {
+		return code
+	}
+	if code := q.permitNew(b, derivedTypes, derivedUsages); code != codeOK {
+		return code
+	}
+	k, code := q.open(sourceType, deriveKeys, source, codeSource)
 	if code != codeOK {
 		return code
 	}
@@ -27,7 +34,7 @@ func runKD(q *request) errorCode {
 			return code
 		}
 	}
-	if code := q.putUnderLMK(destType, letter, k); code != codeOK {
+	if code := q.putNew(b, k); code != codeOK {
 		return code
 	}
 	q.out = append(q.out, k.checkValue()...)

@@ -21,7 +21,7 @@ func TestWorkingKeys(t *testing.T) {
 			{"X", ";YT0", "Y", "T"}, {"R", ";RR0", "R", "R"},
 		} {
 			tmk := sealed(t, d, tmkType, row.letter, clear)
-			outer, code := d.base.open(tmkType, rawKey{row.letter[0], unhex(t, tmk[1:])})
+			outer, code := d.base.variant.open(tmkType, rawKey{letter: row.letter[0], sealed: unhex(t, tmk[1:])})
 			if code != codeOK {
 				t.Fatal(code)
 			}
@@ -42,7 +42,7 @@ func TestWorkingKeys(t *testing.T) {
 				if f.code != "" || first.letter != row.under[0] || second.letter != row.local[0] {
 					t.Fatalf("%s %s %s: answer does not parse", name, command, row.tail)
 				}
-				inside, code := d.base.open(keyType, second)
+				inside, code := d.base.variant.open(keyType, second)
 				if code != codeOK {
 					t.Fatal(code)
 				}
@@ -73,7 +73,8 @@ func TestKeyRefusals(t *testing.T) {
 		"mixed":                   {"HC" + smTMK + ";RU0", "27"},
 		"single TMK, double key":  {"HC" + short + ";XU0", "27"},
 		"unknown scheme":          {"HC" + tmk + ";QU0", "26"},
-		"key block":               {"HCS00000;XU0", "26"},
+		"key block, not whole":    {"HCS10112;XU0", "15"},
+		"key block of no size":    {"HCS00000;XU0", "83"},
 		"stored key":              {"HCK0001;XU0", "12"},
 		"third character":         {"HC" + tmk + ";XU7", "15"},
 		"A0 mode 2":               {"A02001U", "15"},
@@ -151,7 +152,8 @@ func TestCeremonyRefusals(t *testing.T) {
 		"long scheme":    second(d.EncryptUnderLMK("001", "UX", good)),
 		"wrong length":   second(d.EncryptUnderLMK("001", "T", good)),
 		"even parity":    second(d.EncryptUnderLMK("001", "U", unhex(t, "00112233445566778899AABBCCDDEEFF"))),
-		"no AES value":   second(CheckValue("AES", good)),
+		"AES of 8 bytes": second(CheckValue("AES", good[:8])),
+		"no such cipher": second(CheckValue("DEA", good)),
 		"no key":         second(CheckValue("DES", nil)),
 		"SM4 of 8 bytes": second(CheckValue("SM4", good[:8])),
 	} {

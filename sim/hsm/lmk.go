@@ -2,7 +2,6 @@ package hsm
 
 import (
 	"crypto/cipher"
-	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -33,6 +32,7 @@ var testLMK = [lmkPairs]string{
 type lmk struct {
 	pairs [lmkPairs][]byte
 	check string
+	test  bool // The public test LMK.
 
 	mu      sync.RWMutex
 	ciphers map[lmkCipherID]cipher.Block // At most pairs × variants × scheme variants, so bounded by its key.
@@ -46,7 +46,7 @@ type lmkCipherID struct {
 
 // newLMK returns the public test LMK for an empty seed, else the LMK made from the seed (docs/hsm-sim.md §2).
 func newLMK(seed string) *lmk {
-	l := &lmk{ciphers: map[lmkCipherID]cipher.Block{}, opened: map[string]*key{}}
+	l := &lmk{test: seed == "", ciphers: map[lmkCipherID]cipher.Block{}, opened: map[string]*key{}}
 	digest := sha256.New()
 	digest.Write([]byte("keyward lmk"))
 	for i := range l.pairs {
@@ -60,7 +60,7 @@ func newLMK(seed string) *lmk {
 		digest.Write(l.pairs[i])
 	}
 	l.check = testLMKCheck
-	if seed != "" {
+	if !l.test {
 		l.check = upperHex(digest.Sum(nil)[:8])
 	}
 	return l
@@ -148,13 +148,5 @@ func (l *lmk) seal(keyType string, letter byte, k *key) ([]byte, errorCode) {
 	return sealKey(lmkWrapper{l, place}, s, k.clear), codeOK
 }
 
-// randomKey makes a key of the scheme's algorithm and length; DES keys have odd parity.
-func randomKey(letter byte) *key {
-	s := schemes[letter]
-	clear := make([]byte, s.size)
-	rand.Read(clear) // Never fails: crypto/rand ends the process instead (Go 1.24 and later).
-	if s.alg == algDES {
-		setOddParity(clear)
-	}
-	return newKey(s.alg, clear)
-}
+// randomKey makes a key of the scheme's algorithm and length.
+func randomKey(letter byte) *key { return randomOf(schemes[letter].alg, schemes[letter].size) }

@@ -21,7 +21,11 @@ func (q *request) crypt(encrypt bool) errorCode {
 	if code := q.permit(keyType, dataTypes); code != codeOK {
 		return code
 	}
-	k, code := q.open(keyType, raw, codeSource)
+	want := decryptData
+	if encrypt {
+		want = encryptData
+	}
+	k, code := q.open(keyType, want, raw, codeSource)
 	if code != codeOK {
 		return code
 	}
@@ -41,7 +45,7 @@ func (q *request) iv(mode string, raw rawKey) []byte {
 	if mode != "01" {
 		return nil
 	}
-	return q.hex(schemes[raw.letter].blockBytes())
+	return q.hex(raw.blockBytes())
 }
 
 // cryptBlocks enciphers or deciphers whole blocks and returns, for CBC, the last cipher block for chaining.

@@ -11,14 +11,14 @@ func runM4(q *request) errorCode {
 	if code := q.finish(); code != codeOK {
 		return code
 	}
-	if code := q.permit(sourceType, dataTypes); code != codeOK || !dataTypes[destType] {
-		return codeForbidden
+	if code := q.permitPair(sourceType, destType); code != codeOK {
+		return code
 	}
-	source, code := q.open(sourceType, sourceRaw, codeSource)
+	source, code := q.open(sourceType, decryptData, sourceRaw, codeSource)
 	if code != codeOK {
 		return code
 	}
-	dest, code := q.open(destType, destRaw, codeDest)
+	dest, code := q.open(destType, encryptNext, destRaw, codeDest)
 	if code != codeOK {
 		return code
 	}
@@ -30,4 +30,12 @@ func runM4(q *request) errorCode {
 	q.out = append(q.out, upperHex(sourceNext)+upperHex(destNext)...)
 	q.putData(out, result)
 	return codeOK
+}
+
+// permitPair checks the key types of a translation; the port's list rules the first.
+func (q *request) permitPair(sourceType, destType string) errorCode {
+	if code := q.permit(sourceType, dataTypes); code != codeOK {
+		return code
+	}
+	return q.typed(destType, dataTypes)
 }

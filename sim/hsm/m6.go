@@ -23,7 +23,7 @@ func runM6(q *request) errorCode {
 	if code := q.finish(); code != codeOK {
 		return code
 	}
-	mac, code := q.mac(m)
+	mac, code := q.mac(m, "CGN")
 	if code != codeOK {
 		return code
 	}
@@ -49,7 +49,7 @@ func (q *request) macFields() macRequest {
 	m.padding = first(q.oneOf(1, "0", "1", "2"))
 	m.keyType = q.keyType()
 	m.raw = q.key()
-	block := schemes[m.raw.letter].blockBytes()
+	block := m.raw.blockBytes()
 	if m.mode == '2' || m.mode == '3' {
 		m.iv = q.hex(block)
 	} else {
@@ -62,12 +62,12 @@ func (q *request) macFields() macRequest {
 	return m
 }
 
-// mac does the work of M6 and M8.
-func (q *request) mac(m macRequest) ([]byte, errorCode) {
+// mac does the work of M6 and M8. modes are the modes of use that a key block may have for it.
+func (q *request) mac(m macRequest, modes string) ([]byte, errorCode) {
 	if code := q.permit(m.keyType, macTypes); code != codeOK {
 		return nil, code
 	}
-	k, code := q.open(m.keyType, m.raw, codeSource)
+	k, code := q.open(m.keyType, macPurpose(m.algorithm, modes), m.raw, codeSource)
 	if code != codeOK {
 		return nil, code
 	}

@@ -13,7 +13,7 @@ func runM8(q *request) errorCode {
 	if code := q.finish(); code != codeOK {
 		return code
 	}
-	mac, code := q.mac(m)
+	mac, code := q.mac(m, "CVN")
 	if code != codeOK {
 		return code
 	}

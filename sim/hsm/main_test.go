@@ -138,6 +138,16 @@ func sealed(tb testing.TB, d *Device, keyType, scheme, clear string) string {
 	return s
 }
 
+// blockKey is the key ceremony for the key-block LMK.
+func blockKey(tb testing.TB, d *Device, attributes, clear string) string {
+	tb.Helper()
+	s, err := d.EncryptInKeyBlock(attributes, unhex(tb, clear))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return s
+}
+
 func unhex(tb testing.TB, s string) []byte {
 	tb.Helper()
 	b, err := hex.DecodeString(strings.ReplaceAll(s, " ", ""))

@@ -14,6 +14,6 @@ func runNO(q *request) errorCode {
 		return codeOK
 	}
 	// 3 = 32K buffer, 1 = TCP; two digits of sockets; five reserved characters at the end.
-	q.out = fmt.Appendf(q.out, "31%02d%s00000", min(q.settings.sockets, 99), q.settings.firmware)
+	q.out = fmt.Appendf(q.out, "31%02d%s00000", min(q.station.settings.sockets, 99), q.station.settings.firmware)
 	return codeOK
 }

@@ -6,6 +6,7 @@ const (
 	minPIN     = 4  // ISO 9564-1: PINs have 4 to 12 digits.
 	maxPIN     = 12 //
 	panDigits  = 12 // The right 12 digits without the check digit.
+	plusDigits = 18 // The PAN field of format 04: without the check digit, zeros on the left (facts/hsm.md §1.7.3).
 	maxPANFull = 19 // ISO/IEC 7812.
 )
 
@@ -13,6 +14,7 @@ const (
 const (
 	pinISO0     = "01"
 	pinDiebold  = "03"
+	pinPlus     = "04" // As ISO-0 with the left twelve digits of the PAN.
 	pinISO1     = "05"
 	pinISO3     = "47"
 	pinISO4     = "48"
@@ -21,9 +23,9 @@ const (
 	pinWide8    = "93" // SM4: ISO-0 block and eight zero bytes.
 )
 
-// pinFormatAlg says which cipher a format belongs to.
+// pinFormatAlg says which cipher a format belongs to; see formatFits.
 var pinFormatAlg = map[string]algorithm{
-	pinISO0: algDES, pinDiebold: algDES, pinISO1: algDES, pinISO3: algDES,
+	pinISO0: algDES, pinPlus: algDES, pinDiebold: algDES, pinISO1: algDES, pinISO3: algDES,
 	pinISO4: algSM4, pinWide: algSM4, pinWideBare: algSM4, pinWide8: algSM4,
 }
 
@@ -31,6 +33,24 @@ var pinFormatAlg = map[string]algorithm{
 type account struct {
 	twelve []byte // ASCII digits.
 	full   []byte // ASCII digits, only with format 48.
+	left   []byte // The left twelve digits, only with formats 04 and 48.
+}
+
+// formatFits says whether a format is made with a cipher. ISO-4 is with AES as well as with SM4.
+func formatFits(format string, alg algorithm) bool {
+	return pinFormatAlg[format] == alg && alg != 0 || format == pinISO4 && alg == algAES
+}
+
+// plusAccount splits the 18 digits of format 04. The number in them has twelve digits at least.
+func plusAccount(digits []byte) account {
+	if digits == nil {
+		return account{}
+	}
+	start := 0
+	for start < plusDigits-panDigits && digits[start] == '0' {
+		start++
+	}
+	return account{twelve: digits[plusDigits-panDigits:], left: digits[start : start+panDigits]}
 }
 
 // openPIN deciphers a block and returns the PIN as ASCII digits.
@@ -39,6 +59,9 @@ func openPIN(k *key, format string, block []byte, pan account) ([]byte, errorCod
 	switch format {
 	case pinISO0:
 		xorInto(clear, panField8(pan))
+		return lengthPIN(nibbles(clear), 0, isF)
+	case pinPlus:
+		xorInto(clear, panField8(account{twelve: pan.left}))
 		return lengthPIN(nibbles(clear), 0, isF)
 	case pinDiebold:
 		return dieboldPIN(nibbles(clear))
@@ -73,6 +96,9 @@ func sealPIN(k *key, format string, pin []byte, pan account) ([]byte, errorCode)
 	case pinISO0:
 		clear = packPIN(8, 0, pin, func() byte { return 0xF })
 		xorInto(clear, panField8(pan))
+	case pinPlus:
+		clear = packPIN(8, 0, pin, func() byte { return 0xF })
+		xorInto(clear, panField8(account{twelve: pan.left}))
 	case pinDiebold:
 		clear = packNibbles(8, pin, func() byte { return 0xF })
 	case pinISO1:

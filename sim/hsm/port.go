@@ -53,9 +53,9 @@ func (d *Device) closePorts() {
 }
 
 // closeConns ends all connections; their goroutines notice by themselves. The caller holds d.mu.
-func (d *Device) closeConns() {
+func (d *Device) closeConns(reset bool) {
 	for c := range d.conns {
-		c.end()
+		c.close(reset)
 	}
 }
 
@@ -88,6 +88,9 @@ func (d *Device) admit(p *port, nc net.Conn) *conn {
 	}
 	if d.state == stateStopped || now.Refuse || now.AcceptThenClose || len(d.conns) >= limit {
 		d.count.refused.Add(1)
+		if now.Reset {
+			abortive(nc)
+		}
 		_ = nc.Close() // Nothing was said on it, so there is nothing to lose.
 		return nil
 	}

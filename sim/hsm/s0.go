@@ -17,7 +17,7 @@ func runS0(q *request) errorCode {
 	if code := q.permit(spec.keyType, cardMACTypes); code != codeOK {
 		return code
 	}
-	k, code := q.resolve(spec, codeSource)
+	k, code := q.resolve(spec, cardMAC(algorithm[1]), codeSource)
 	if code != codeOK {
 		return code
 	}

@@ -18,7 +18,11 @@ func (q *request) cardCrypt(encrypt bool) errorCode {
 	if code := q.permit(spec.keyType, dataTypes); code != codeOK {
 		return code
 	}
-	k, code := q.resolve(spec, codeSource)
+	want := decryptData
+	if encrypt {
+		want = encryptData
+	}
+	k, code := q.resolve(spec, want, codeSource)
 	if code != codeOK {
 		return code
 	}
@@ -69,7 +73,7 @@ type keySpec struct {
 }
 
 // ivBytes is the length of the initial value of the key's algorithm.
-func (s keySpec) ivBytes() int { return schemes[s.raw.letter].blockBytes() }
+func (s keySpec) ivBytes() int { return s.raw.blockBytes() }
 
 // keySpec reads type, key, levels, factors and session.
 func (q *request) keySpec(maxLevels int) keySpec {
@@ -86,8 +90,8 @@ func (q *request) keySpec(maxLevels int) keySpec {
 }
 
 // resolve opens the key and makes the derived and the session key.
-func (q *request) resolve(s keySpec, bad errorCode) (*key, errorCode) {
-	k, code := q.open(s.keyType, s.raw, bad)
+func (q *request) resolve(s keySpec, want purpose, bad errorCode) (*key, errorCode) {
+	k, code := q.open(s.keyType, want, s.raw, bad)
 	for _, factor := range s.factors {
 		if code != codeOK {
 			return nil, code

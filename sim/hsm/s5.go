@@ -15,14 +15,14 @@ func runS5(q *request) errorCode {
 	if code := q.finish(); code != codeOK {
 		return code
 	}
-	if code := q.permit(source.keyType, dataTypes); code != codeOK || !dataTypes[dest.keyType] {
-		return codeForbidden
+	if code := q.permitPair(source.keyType, dest.keyType); code != codeOK {
+		return code
 	}
-	from, code := q.resolve(source, codeSource)
+	from, code := q.resolve(source, decryptData, codeSource)
 	if code != codeOK {
 		return code
 	}
-	to, code := q.resolve(dest, codeDest)
+	to, code := q.resolve(dest, encryptNext, codeDest)
 	if code != codeOK {
 		return code
 	}

@@ -20,7 +20,7 @@ func runSH(q *request) errorCode {
 	algorithm := q.oneOf(2, "01", "03")
 	take := q.number(2, 16, 1, 16)
 	q.oneOf(2, "01")
-	iv := q.hex(schemes[outerRaw.letter].blockBytes())
+	iv := q.hex(outerRaw.blockBytes())
 	macHeader := q.hex(q.number(2, 16, 0, shMACHeaderMax))
 	if code := q.finish(); code != codeOK {
 		return code
@@ -28,16 +28,21 @@ func runSH(q *request) errorCode {
 	if take != 4 && take != 8 {
 		return codeInput
 	}
-	exportable := innerType == typeControl || innerType == q.tmkType()
-	if outerType != typeControl || !exportable {
-		return codeForbidden
+	if code := q.typed(outerType, setOf(typeControl)); code != codeOK {
+		return code
 	}
-	outer, code := q.open(outerType, outerRaw, codeSource)
+	if code := q.typed(innerType, setOf(typeControl, q.tmkType())); code != codeOK {
+		return code
+	}
+	outer, code := q.open(outerType, protectCard, outerRaw, codeSource)
 	if code != codeOK {
 		return code
 	}
-	inner, code := q.open(innerType, innerRaw, codeDest)
+	inner, code := q.open(innerType, intoCard, innerRaw, codeDest)
 	if code != codeOK {
+		return code
+	}
+	if code := q.mayLeave(inner.attributes, false); code != codeOK {
 		return code
 	}
 	if outer.alg != inner.alg || len(outer.clear) != 16 || len(inner.clear) > 16 || (outer.alg == algSM4) != (algorithm == "01") {
@@ -56,12 +61,4 @@ func runSH(q *request) errorCode {
 	}
 	q.out = fmt.Appendf(q.out, "%04X%s%s", len(sealed), upperHex(sealed), upperHex(mac[:take]))
 	return codeOK
-}
-
-// blockBytes is the block size of the scheme's algorithm.
-func (s scheme) blockBytes() int {
-	if s.alg == algSM4 {
-		return 16
-	}
-	return 8
 }

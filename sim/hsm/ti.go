@@ -12,7 +12,7 @@ func runTI(q *request) errorCode {
 	dest := q.oneOf(1, "1", "2")
 	to.raw = q.key()
 	maxLength := q.number(2, 10, minPIN, maxPIN)
-	block := q.hex(schemes[from.raw.letter].blockBytes())
+	block := q.hex(from.raw.blockBytes())
 	from.format, from.pan = q.formatAndAccount()
 	to.format, to.pan = q.formatAndAccount()
 	if code := q.finish(); code != codeOK {
@@ -21,12 +21,12 @@ func runTI(q *request) errorCode {
 	if dest != "2" {
 		return codeForbidden // A PIN goes towards the bank, never back to a terminal key.
 	}
-	from.keyType, to.keyType = typeZPK, typeZPK
+	from.keyType, from.want, to.keyType, to.want = typeZPK, fromZPK, typeZPK, toZPK
 	if source == "1" {
-		from.keyType = q.tpkType()
+		from.keyType, from.want = q.tpkType(), fromTPK
 	}
 	for _, side := range []pinMove{from, to} {
-		if pinFormatAlg[side.format] != schemes[side.raw.letter].alg {
+		if !formatFits(side.format, side.raw.alg()) {
 			return codeFormat
 		}
 	}
@@ -42,20 +42,31 @@ func (q *request) formatAndAccount() (string, account) {
 	format := q.text(2)
 	if _, known := pinFormatAlg[format]; !known {
 		q.fail(codeFormat)
-		return format, account{}
 	}
-	if format != pinISO4 {
-		return format, account{twelve: q.digits(panDigits, codeAccount)}
+	return format, q.account(format, format)
+}
+
+// account reads the PAN field that the formats need: the whole number and a semicolon for ISO-4, 18 digits for PLUS, else twelve.
+func (q *request) account(source, dest string) account {
+	switch {
+	case source == pinISO4 || dest == pinISO4:
+		return q.wholeAccount()
+	case source == pinPlus || dest == pinPlus:
+		return plusAccount(q.digits(plusDigits, codeAccount))
 	}
+	return account{twelve: q.digits(panDigits, codeAccount)}
+}
+
+func (q *request) wholeAccount() account {
 	n := bytes.IndexByte(q.buf[q.pos:], ';')
 	if n < panDigits+1 || n > maxPANFull {
 		q.fail(codeAccount)
-		return format, account{}
+		return account{}
 	}
 	full := q.digits(n, codeAccount)
 	q.delimiter()
 	if full == nil {
-		return format, account{}
+		return account{}
 	}
-	return format, account{twelve: full[n-1-panDigits : n-1], full: full}
+	return account{twelve: full[n-1-panDigits : n-1], full: full, left: full[:panDigits]}
 }
