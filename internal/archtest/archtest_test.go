@@ -137,8 +137,8 @@ func TestSimulatorsShareNothingWithWhatTheyTest(t *testing.T) {
 // TestFrontEndCannotIssue: whatever the table says, what faces terminals or drives cards has no way to derive or export a key (P1).
 func TestFrontEndCannotIssue(t *testing.T) {
 	t.Parallel()
-	issuing := []string{"internal/keystore", "internal/keyservice"}
-	capabilities := []string{"Diversifier", "CardExporter", "Diversification", "CardExport"}
+	issuing := []string{"internal/keystore", "internal/keyservice", "internal/rewrap"}
+	capabilities := []string{"Diversifier", "CardExporter", "Diversification", "CardExport", "ZoneExchanger", "ZoneKey", "LMKTranslator"}
 	seen := 0
 	for _, p := range packages(t) {
 		if p.path != "internal/posp" && !strings.HasPrefix(p.path, "internal/posp/") && p.path != "internal/issuer" && !strings.HasPrefix(p.path, "internal/posv") {

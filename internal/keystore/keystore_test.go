@@ -126,12 +126,52 @@ func TestAcceptAndActivate(t *testing.T) {
 	}
 	for name, wrong := range map[string]keys.Wrapped{
 		"usage": wrapped(keys.TerminalMaster, "CCCCCCCC"), "nothing": {Usage: keys.CardControl, Algorithm: keys.TDES, Domain: "dev"},
-		"domain": func() keys.Wrapped { w := wrapped(keys.CardControl, "CCCCCCCC"); w.Domain = "x"; return w }(),
+		"domain that is none": func() keys.Wrapped { w := wrapped(keys.CardControl, "CCCCCCCC"); w.Domain = ""; return w }(),
 	} {
 		if _, err := f.Activate(t.Context(), made[0].ID, wrong, "issuer"); err == nil {
 			t.Errorf("activated with another %s", name)
 		}
 	}
+	// The root key may have moved to another LMK domain since the key was intended.
+	moved := wrapped(keys.CardControl, "CCCCCCCC")
+	moved.Domain = "dev-2"
+	if k, err := f.Activate(t.Context(), made[0].ID, moved, "issuer"); err != nil || k.Domain != "dev-2" {
+		t.Errorf("activated as %v: %v", k, err)
+	}
+	if k, err := f.Get(t.Context(), made[0].ID); err != nil || k.Domain != "dev-2" {
+		t.Errorf("stored as %v: %v", k, err)
+	}
+}
+
+// TestTwin: the same key under another LMK is a twin beside the one that works, and goes with it.
+func TestTwin(t *testing.T) {
+	t.Parallel()
+	f := open(t)
+	other := wrapped(keys.Root, "08D7B4FB629D0885")
+	other.Domain, other.Cryptogram = "dev-2", "S1"
+	for range 2 {
+		k, err := f.Import(t.Context(), "PSAM-ROOT", other, "ceremony")
+		if err != nil || k.Domain != "dev-2" || k.ID != f.root.ID {
+			t.Fatalf("imported %v: %v", k, err)
+		}
+	}
+	wrong := other
+	wrong.KCV = "AAAAAAAAAAAAAAAA"
+	_, err := f.Import(t.Context(), "PSAM-ROOT", wrong, "ceremony")
+	wantErr(t, err, keystore.ErrExists)
+	for domain, want := range map[string]string{"dev": f.root.Cryptogram, "dev-2": "S1"} {
+		if k, err := f.InDomain(t.Context(), f.root, domain); err != nil || k.Cryptogram != want || k.Domain != domain {
+			t.Errorf("in %s: %v, %v", domain, k, err)
+		}
+	}
+	_, err = f.InDomain(t.Context(), f.root, "dev-3")
+	wantErr(t, err, keystore.ErrNotFound)
+	if n := f.count(t, `SELECT count(*) FROM key_events WHERE event = 'twin_imported'`); n != 1 {
+		t.Errorf("%d events", n)
+	}
+	must(t, f.Move(t.Context(), f.root.ID, keys.Destroyed, "destroyed", "test", nil))
+	_, err = f.InDomain(t.Context(), f.root, "dev-2")
+	wantErr(t, err, keystore.ErrNotFound)
 }
 
 func TestOrderIsUsedUp(t *testing.T) {

@@ -30,13 +30,14 @@ func (s *Store) Activate(ctx context.Context, id int64, derived keys.Wrapped, ac
 		if err := k.State.CheckMove(keys.Active); err != nil {
 			return fmt.Errorf("%w: %w", ErrState, err)
 		}
-		if derived.IsZero() || derived.KCV == "" || derived.Domain != k.Domain || derived.Algorithm != k.Algorithm || derived.Usage != k.Usage {
+		if derived.IsZero() || derived.KCV == "" || derived.Domain == "" || derived.Algorithm != k.Algorithm || derived.Usage != k.Usage {
 			return fmt.Errorf("what was derived (%s) is not the key that was intended (%s)", derived, k.Wrapped)
 		}
 		from := k.State
-		k.State, k.Cryptogram, k.KCV = keys.Active, derived.Cryptogram, derived.KCV
-		if _, err := tx.Exec(ctx, `UPDATE keys SET state = 'active', cryptogram = $2, kcv = $3, activated_at = now() WHERE key_id = $1`,
-			id, k.Cryptogram, string(k.KCV)); err != nil {
+		// The key comes in the domain in which its root works now: it may have moved since the key was intended (C7).
+		k.State, k.Domain, k.Cryptogram, k.KCV = keys.Active, derived.Domain, derived.Cryptogram, derived.KCV
+		if _, err := tx.Exec(ctx, `UPDATE keys SET state = 'active', lmk_domain = $4, cryptogram = $2, kcv = $3, activated_at = now() WHERE key_id = $1`,
+			id, k.Cryptogram, string(k.KCV), k.Domain); err != nil {
 			return err
 		}
 		return event(ctx, tx, k, "derived", from, keys.Active, actor, Detail{"kcv": k.KCV})
@@ -48,7 +49,7 @@ func (s *Store) Activate(ctx context.Context, id int64, derived keys.Wrapped, ac
 }
 
 // Move takes a key to another state, under the name of an event (suspended, retired …). Illegal moves are ErrState. A destroyed key
-// loses its cryptogram. Becoming active goes through Activate, unless the key has been active before.
+// loses its cryptogram, in every LMK domain. Becoming active goes through Activate, unless the key has been active before.
 func (s *Store) Move(ctx context.Context, id int64, to keys.State, name, actor string, detail Detail) error {
 	return s.tx(ctx, "move the key to "+string(to), func(tx pgx.Tx) error {
 		k, err := locked(ctx, tx, id)
@@ -62,6 +63,11 @@ func (s *Store) Move(ctx context.Context, id int64, to keys.State, name, actor s
 			ended_at = CASE WHEN $2 IN ('retired', 'destroyed', 'failed') THEN now() END WHERE key_id = $1`, id, string(to))
 		if err != nil {
 			return err
+		}
+		if to == keys.Destroyed {
+			if _, err := tx.Exec(ctx, `UPDATE key_twins SET cryptogram = NULL, erased_at = now() WHERE key_id = $1 AND cryptogram IS NOT NULL`, id); err != nil {
+				return err
+			}
 		}
 		return event(ctx, tx, k, name, k.State, to, actor, detail)
 	})
@@ -94,8 +100,9 @@ func (s *Store) RecordExport(ctx context.Context, id int64, orderID, actor strin
 	})
 }
 
-// Import stores a key that came from elsewhere (a ceremony) as active. Importing the same key again changes nothing. The error is
-// ErrExists when another key has this name, usage, algorithm and version.
+// Import stores a key that came from elsewhere (a ceremony) as active. Importing the same key again changes nothing; importing it for
+// another LMK domain stores its twin there, beside the key that works. The error is ErrExists when another key has this name, usage,
+// algorithm and version.
 func (s *Store) Import(ctx context.Context, name string, key keys.Wrapped, actor string) (Key, error) {
 	k := Key{Wrapped: key, Name: name, State: keys.Active}
 	if name == "" || key.IsZero() || key.KCV == "" || key.Domain == "" || key.Version < 1 {
@@ -120,11 +127,15 @@ func (s *Store) Import(ctx context.Context, name string, key keys.Wrapped, actor
 		if err != nil {
 			return err
 		}
-		if old.State != keys.Active || old.Domain != key.Domain || !old.KCV.Matches(key.KCV) {
+		if old.State != keys.Active || !old.KCV.Matches(key.KCV) {
 			return fmt.Errorf("%w: version %d is %s with check value %s; import the new key as version %d", ErrExists, old.Version, old.State, old.KCV, old.Version+1)
 		}
 		k = old
-		return nil
+		if old.Domain == key.Domain {
+			return nil
+		}
+		k.Wrapped = key
+		return keepTwin(ctx, tx, k, actor)
 	})
 	if err != nil {
 		return Key{}, err
