@@ -4,76 +4,159 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
+	"time"
 
+	"github.com/keyward/keyward/hsmclient/command"
+	"github.com/keyward/keyward/hsmclient/driver"
+	"github.com/keyward/keyward/hsmclient/member"
 	"github.com/keyward/keyward/keys"
 )
 
-// errRefused marks a member that answers but must not get work.
-var errRefused = errors.New("member refused")
+// isDeviation tells a device that must not get work from one that does not answer.
+func isDeviation(err error) bool { return errors.Is(err, errDeviates) }
 
-// admit diagnoses a member on a new connection, and again as the sign of life: a device whose LMK was changed while we were
-// connected must not go on.
-func (c *Client) admit(ctx context.Context, m *member, on conversation) error {
-	diagnosis, err := c.cfg.Driver.Diagnose(ctx, on)
-	if err == nil {
-		err = c.checkLMK(m, diagnosis.LMKCheck)
-	}
+// errDeviates marks a device that answers but must not get work.
+var errDeviates = errors.New("the device deviates")
+
+// examine probes a member on a fresh connection: does it answer, has it the LMK and the firmware of its domain, and, when full, does it
+// compute the check value of the canary key. An error that is not errDeviates means that it does not answer.
+func (n *node) examine(ctx context.Context, full bool) (member.Device, error) {
+	bound, cancel := context.WithTimeout(ctx, n.pool.c.cfg.Probing.Timeout)
+	defer cancel()
+	l, err := n.connect(bound, 0, 1)
 	if err != nil {
-		c.noteFailure(m, err)
+		return member.Device{}, err
+	}
+	defer func() {
+		l.ch.Close(errProbed)
+		n.giveConnection()
+	}()
+	bound, cancel = context.WithTimeout(ctx, n.pool.c.cfg.Probing.Timeout)
+	defer cancel()
+	device, err := n.diagnose(bound, l)
+	if err != nil {
+		return device, err
+	}
+	if !full || n.pool.cfg.Canary.IsZero() {
+		return device, nil
+	}
+	bound, cancel = context.WithTimeout(ctx, n.pool.c.cfg.Probing.Timeout)
+	defer cancel()
+	return device, n.knownAnswer(bound, l)
+}
+
+var errProbed = errors.New("the probe is done")
+
+// diagnose asks the device who it is and compares that with its domain. What does not belong is errDeviates.
+func (n *node) diagnose(ctx context.Context, l *lane) (member.Device, error) {
+	found, err := n.driver.Diagnose(ctx, probe{lane: l})
+	if err != nil {
+		return member.Device{}, err
+	}
+	device := member.Device{Serial: found.Serial, Firmware: found.Firmware, LMKCheck: found.LMKCheck, SeenAt: time.Now()}
+	if f := n.fault.Load(); f != nil && f.Kind == member.FaultWrongLMK {
+		device.LMKCheck = drillLMKCheck
+	}
+	p := n.pool
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return device, p.belongs(n.name, device)
+}
+
+// belongs compares a device with the domain. The caller holds mu.
+func (p *pool) belongs(name string, d member.Device) error {
+	switch {
+	case p.c.cfg.RefuseTestLMK && d.LMKCheck.Matches(TestLMKCheck):
+		return fmt.Errorf("%w: %s holds the public test LMK (check value %s); load the LMK of domain %s or use a profile that allows test keys",
+			errDeviates, name, d.LMKCheck, p.cfg.Name)
+	case p.lmk != "" && !d.LMKCheck.Matches(p.lmk):
+		return fmt.Errorf("%w: %s has the LMK check value %s, but domain %s has %s; load the right LMK or remove the member",
+			errDeviates, name, shown(d.LMKCheck), p.cfg.Name, p.lmk)
+	case !allowed(p.cfg.Firmware, d.Firmware):
+		return fmt.Errorf("%w: %s has firmware %q, allowed are %s; upgrade it or add its firmware to the list",
+			errDeviates, name, d.Firmware, strings.Join(p.cfg.Firmware, ", "))
+	}
+	return nil
+}
+
+// agree is belongs for a device that is about to be used: the first of a domain without a configured check value gives it. The caller
+// holds mu.
+func (p *pool) agree(n *node, d member.Device) error {
+	if err := p.belongs(n.name, d); err != nil {
 		return err
 	}
-	return nil
-}
-
-func (c *Client) checkLMK(m *member, check keys.KCV) error {
-	if c.cfg.RefuseTestLMK && check.Matches(TestLMKCheck) {
-		return fmt.Errorf("%w: %s holds the public test LMK (check value %s); load the LMK of domain %s or use a profile that allows test keys",
-			errRefused, m.cfg.Name, check, c.cfg.Domain)
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.lmkCheck == "" {
-		c.lmkCheck = check
-	}
-	if !check.Matches(c.lmkCheck) {
-		return fmt.Errorf("%w: %s has the LMK check value %s, but domain %s has %s; load the right LMK or remove the member",
-			errRefused, m.cfg.Name, check, c.cfg.Domain, c.lmkCheck)
+	if p.lmk == "" && n.gateOpen {
+		p.lmk = d.LMKCheck
 	}
 	return nil
 }
 
-// noteFailure keeps the reason for those who ask why no member is there.
-func (c *Client) noteFailure(m *member, err error) {
-	c.mu.Lock()
-	news := m.lastErr == nil || m.lastErr.Error() != err.Error()
-	m.lastErr = err
-	if news {
-		close(c.changed)
-		c.changed = make(chan struct{})
+func shown(check keys.KCV) string {
+	if check == "" {
+		return "none"
 	}
-	c.mu.Unlock()
-	if news && errors.Is(err, errRefused) {
-		c.cfg.Log.Error("HSM refused", "member", m.cfg.Name, "cause", err)
-	}
+	return string(check)
 }
 
-// onState hears from the link that the channel has become usable or is no more.
-func (ch *channel) onState(connected bool, cause error) {
-	c, m := ch.client, ch.member
-	c.mu.Lock()
-	if connected != ch.usable {
-		ch.usable = connected
-		if connected {
-			m.usable++
-			m.lastErr = nil
-		} else {
-			m.usable--
-			m.lastErr = cause
+// allowed says that a firmware is on the list; an entry that ends in * allows what begins so.
+func allowed(list []string, firmware string) bool {
+	for _, entry := range list {
+		start, open := strings.CutSuffix(entry, "*")
+		if entry == firmware || open && strings.HasPrefix(firmware, start) {
+			return true
 		}
 	}
-	c.metrics.members[m.cfg.Name].Set(float64(m.usable))
-	c.dispatch()
-	close(c.changed)
-	c.changed = make(chan struct{})
-	c.mu.Unlock()
+	return len(list) == 0
 }
+
+// knownAnswer lets the device compute the check value of the canary key, which shows that it works with the keys of its domain.
+func (n *node) knownAnswer(ctx context.Context, l *lane) error {
+	canary := n.pool.cfg.Canary
+	checker, ok := n.driver.(driver.Checker)
+	if !ok {
+		return fmt.Errorf("%w: driver %s cannot compute check values", errDeviates, n.driver.Name())
+	}
+	got, err := checker.CheckValue(ctx, probe{lane: l}, canary)
+	var e *command.Error
+	switch {
+	case errors.As(err, &e) && e.Code != "":
+		return fmt.Errorf("%w: %s failed the known-answer test: it answered %s to %s for the canary key", errDeviates, n.name, e.Code, e.Command)
+	case err != nil:
+		return err
+	case !got.Matches(canary.KCV):
+		return fmt.Errorf("%w: %s failed the known-answer test: the canary key has another check value there", errDeviates, n.name)
+	}
+	return nil
+}
+
+// probe is the conversation of a probe.
+type probe struct{ lane *lane }
+
+var _ driver.Conversation = probe{}
+
+// Exchange implements driver.Conversation.
+func (v probe) Exchange(ctx context.Context, request []byte) ([]byte, error) {
+	began := time.Now()
+	answer, err := v.lane.exchange(ctx, request)
+	if j := v.lane.node.pool.c.journal(); j != nil {
+		v.lane.record(j, forProbe, codeOf(request), began, time.Now(), len(request), len(answer), v.lane.result(answer, err))
+	}
+	return answer, err
+}
+
+// Do implements driver.Conversation.
+func (v probe) Do(ctx context.Context, code string, sent int, work func(context.Context, driver.Channel) (int, string, error)) error {
+	began := time.Now()
+	received, result, err := v.lane.do(ctx, code, work)
+	if j := v.lane.node.pool.c.journal(); j != nil {
+		if result == "" {
+			result = v.lane.result(nil, err)
+		}
+		v.lane.record(j, forProbe, code, began, time.Now(), sent, received, result)
+	}
+	return err
+}
+
+// forProbe is the purpose of probes in the journal.
+const forProbe = "probe"

@@ -10,22 +10,23 @@ import (
 
 	"github.com/keyward/keyward/hsmclient"
 	"github.com/keyward/keyward/hsmclient/command"
+	"github.com/keyward/keyward/hsmclient/member"
 	"github.com/keyward/keyward/keys"
 	"github.com/keyward/keyward/keys/secret"
 	"github.com/keyward/keyward/sim/hsm"
 )
 
 // benchMAC is one UnionPay MAC with a single key against a simulator in the same process, whose work is part of the time.
-func benchMAC(b *testing.B) (*hsmclient.Client, command.MACInput) {
+func benchMAC(b *testing.B) (*hsmclient.Cluster, command.MACInput) {
 	b.Helper()
 	d := device(b, hsm.Config{})
-	c := start(b, hsmclient.Config{Members: []hsmclient.Member{member("a", d)}})
+	c := start(b, hsmclient.Config{Members: []member.Spec{spec("a", d)}})
 	key := wrapOn(d)(b, keys.MACKey, keys.DES, secret.New([]byte{0x01, 0x23, 0x45, 0x67, 0x89, 0xAB, 0xCD, 0xEF}))
 	return c, command.MACInput{Key: key, Algorithm: command.MACAlg1, Data: []byte("8669012722F217C6")}
 }
 
 // manyCallers measures 32 callers for each processor.
-func manyCallers(b *testing.B, c *hsmclient.Client, in command.MACInput) {
+func manyCallers(b *testing.B, c *hsmclient.Cluster, in command.MACInput) {
 	b.Helper()
 	b.SetParallelism(32)
 	b.ReportAllocs()
@@ -109,7 +110,7 @@ func canned(b *testing.B) string {
 
 // BenchmarkClientAlone measures the client and the link without a device's work: the goal is at most 15 allocations.
 func BenchmarkClientAlone(b *testing.B) {
-	c := start(b, hsmclient.Config{Members: []hsmclient.Member{{Name: "a", Addr: canned(b)}}})
+	c := start(b, hsmclient.Config{Members: []member.Spec{{Name: "a", Addr: canned(b)}}})
 	key := keys.Wrapped{Usage: keys.MACKey, Algorithm: keys.DES, Domain: domain, Cryptogram: "0123456789ABCDEF"}
 	in := command.MACInput{Key: key, Algorithm: command.MACAlg1, Data: []byte("8669012722F217C6")}
 	manyCallers(b, c, in)

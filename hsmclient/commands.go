@@ -2,6 +2,7 @@ package hsmclient
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/keyward/keyward/hsmclient/command"
@@ -11,142 +12,116 @@ import (
 )
 
 var (
-	_ command.WorkKeyMaker  = (*Client)(nil)
-	_ command.PINTranslator = (*Client)(nil)
-	_ command.MACer         = (*Client)(nil)
-	_ command.DataDecrypter = (*Client)(nil)
-	_ command.Diversifier   = (*Client)(nil)
-	_ command.CardExporter  = (*Client)(nil)
-	_ command.Checker       = (*Client)(nil)
-	_ command.Randomizer    = (*Client)(nil)
-	_ command.Diagnoser     = (*Client)(nil)
+	_ command.WorkKeyMaker  = (*Cluster)(nil)
+	_ command.PINTranslator = (*Cluster)(nil)
+	_ command.MACer         = (*Cluster)(nil)
+	_ command.DataDecrypter = (*Cluster)(nil)
+	_ command.Diversifier   = (*Cluster)(nil)
+	_ command.CardExporter  = (*Cluster)(nil)
+	_ command.Checker       = (*Cluster)(nil)
+	_ command.Randomizer    = (*Cluster)(nil)
+	_ command.Diagnoser     = (*Cluster)(nil)
 )
 
 // MakeWorkKey implements command.WorkKeyMaker. Key.Version of the answer is left 0 for the caller to set.
-func (c *Client) MakeWorkKey(ctx context.Context, req command.WorkKey) (command.MadeKey, error) {
-	d, err := capable[driver.WorkKeyMaker](c, opMakeWorkKey, req.Master)
-	if err != nil {
-		return command.MadeKey{}, err
-	}
-	return run(ctx, c, opMakeWorkKey, func(ctx context.Context, on driver.Conversation) (command.MadeKey, error) {
-		return d.MakeWorkKey(ctx, on, req)
-	})
+func (c *Cluster) MakeWorkKey(ctx context.Context, req command.WorkKey) (command.MadeKey, error) {
+	return routed(ctx, c, opMakeWorkKey, req, driver.WorkKeyMaker.MakeWorkKey, req.Master)
 }
 
 // TranslatePIN implements command.PINTranslator.
-func (c *Client) TranslatePIN(ctx context.Context, req command.PINTranslation) (secret.PINBlock, error) {
-	d, err := capable[driver.PINTranslator](c, opTranslatePIN, req.From, req.To)
-	if err != nil {
-		return secret.PINBlock{}, err
-	}
-	return run(ctx, c, opTranslatePIN, func(ctx context.Context, on driver.Conversation) (secret.PINBlock, error) {
-		return d.TranslatePIN(ctx, on, req)
-	})
+func (c *Cluster) TranslatePIN(ctx context.Context, req command.PINTranslation) (secret.PINBlock, error) {
+	return routed(ctx, c, opTranslatePIN, req, driver.PINTranslator.TranslatePIN, req.From, req.To)
 }
 
 // MAC implements command.MACer.
-func (c *Client) MAC(ctx context.Context, in command.MACInput) ([]byte, error) {
-	d, err := capable[driver.MACer](c, opMAC, in.Key)
-	if err != nil {
-		return nil, err
-	}
-	return run(ctx, c, opMAC, func(ctx context.Context, on driver.Conversation) ([]byte, error) {
-		return d.MAC(ctx, on, in)
-	})
+func (c *Cluster) MAC(ctx context.Context, in command.MACInput) ([]byte, error) {
+	return routed(ctx, c, opMAC, in, driver.MACer.MAC, in.Key)
+}
+
+type verification struct {
+	in     command.MACInput
+	expect []byte
 }
 
 // VerifyMAC implements command.MACer.
-func (c *Client) VerifyMAC(ctx context.Context, in command.MACInput, expect []byte) (bool, error) {
-	d, err := capable[driver.MACer](c, opVerifyMAC, in.Key)
-	if err != nil {
-		return false, err
-	}
-	return run(ctx, c, opVerifyMAC, func(ctx context.Context, on driver.Conversation) (bool, error) {
-		return d.VerifyMAC(ctx, on, in, expect)
-	})
+func (c *Cluster) VerifyMAC(ctx context.Context, in command.MACInput, expect []byte) (bool, error) {
+	return routed(ctx, c, opVerifyMAC, verification{in, expect}, func(d driver.MACer, ctx context.Context, on driver.Conversation, v verification) (bool, error) {
+		return d.VerifyMAC(ctx, on, v.in, v.expect)
+	}, in.Key)
+}
+
+// sealed is data that belongs to a key.
+type sealed struct {
+	key  keys.Wrapped
+	data []byte
 }
 
 // DecryptTrack implements command.DataDecrypter.
-func (c *Client) DecryptTrack(ctx context.Context, key keys.Wrapped, cipher []byte) (secret.Track, error) {
-	d, err := capable[driver.DataDecrypter](c, opDecryptTrack, key)
-	if err != nil {
-		return secret.Track{}, err
-	}
-	return run(ctx, c, opDecryptTrack, func(ctx context.Context, on driver.Conversation) (secret.Track, error) {
-		return d.DecryptTrack(ctx, on, key, cipher)
-	})
+func (c *Cluster) DecryptTrack(ctx context.Context, key keys.Wrapped, cipher []byte) (secret.Track, error) {
+	return routed(ctx, c, opDecryptTrack, sealed{key, cipher}, func(d driver.DataDecrypter, ctx context.Context, on driver.Conversation, s sealed) (secret.Track, error) {
+		return d.DecryptTrack(ctx, on, s.key, s.data)
+	}, key)
 }
 
 // Diversify implements command.Diversifier. Version of the answer is left 0 for the caller to set.
-func (c *Client) Diversify(ctx context.Context, req command.Diversification) (keys.Wrapped, error) {
-	d, err := capable[driver.Diversifier](c, opDiversify, req.Root)
-	if err != nil {
-		return keys.Wrapped{}, err
-	}
-	return run(ctx, c, opDiversify, func(ctx context.Context, on driver.Conversation) (keys.Wrapped, error) {
-		return d.Diversify(ctx, on, req)
-	})
+func (c *Cluster) Diversify(ctx context.Context, req command.Diversification) (keys.Wrapped, error) {
+	return routed(ctx, c, opDiversify, req, driver.Diversifier.Diversify, req.Root)
 }
 
 // ExportForCard implements command.CardExporter.
-func (c *Client) ExportForCard(ctx context.Context, req command.CardExport) (command.CardScript, error) {
-	d, err := capable[driver.CardExporter](c, opExportForCard, req.Control, req.Key)
-	if err != nil {
-		return command.CardScript{}, err
-	}
-	return run(ctx, c, opExportForCard, func(ctx context.Context, on driver.Conversation) (command.CardScript, error) {
-		return d.ExportForCard(ctx, on, req)
-	})
+func (c *Cluster) ExportForCard(ctx context.Context, req command.CardExport) (command.CardScript, error) {
+	return routed(ctx, c, opExportForCard, req, driver.CardExporter.ExportForCard, req.Control, req.Key)
 }
 
 // CheckValue implements command.Checker.
-func (c *Client) CheckValue(ctx context.Context, key keys.Wrapped) (keys.KCV, error) {
-	d, err := capable[driver.Checker](c, opCheckValue, key)
-	if err != nil {
-		return "", err
-	}
-	return run(ctx, c, opCheckValue, func(ctx context.Context, on driver.Conversation) (keys.KCV, error) {
-		return d.CheckValue(ctx, on, key)
+func (c *Cluster) CheckValue(ctx context.Context, key keys.Wrapped) (keys.KCV, error) {
+	return routed(ctx, c, opCheckValue, key, driver.Checker.CheckValue, key)
+}
+
+// Random implements command.Randomizer, in the default domain.
+func (c *Cluster) Random(ctx context.Context, n int) ([]byte, error) {
+	return routed(ctx, c, opRandom, n, driver.Randomizer.Random)
+}
+
+// Diagnose implements command.Diagnoser on one of the members of the default domain.
+func (c *Cluster) Diagnose(ctx context.Context) (command.Diagnosis, error) {
+	return routed(ctx, c, opDiagnose, struct{}{}, func(d driver.Driver, ctx context.Context, on driver.Conversation, _ struct{}) (command.Diagnosis, error) {
+		return d.Diagnose(ctx, on)
 	})
 }
 
-// Random implements command.Randomizer.
-func (c *Client) Random(ctx context.Context, n int) ([]byte, error) {
-	d, err := capable[driver.Randomizer](c, opRandom)
-	if err != nil {
-		return nil, err
-	}
-	return run(ctx, c, opRandom, func(ctx context.Context, on driver.Conversation) ([]byte, error) {
-		return d.Random(ctx, on, n)
-	})
-}
-
-// Diagnose implements command.Diagnoser on one of the admitted members.
-func (c *Client) Diagnose(ctx context.Context) (command.Diagnosis, error) {
-	return run(ctx, c, opDiagnose, c.cfg.Driver.Diagnose)
-}
-
-// capable finds the capability in the driver and checks that the keys belong to the LMK domain: under another LMK they would
-// only give nonsense, and the caller has mixed up two groups.
-func capable[D any](c *Client, op operation, used ...keys.Wrapped) (D, error) {
-	d, ok := c.cfg.Driver.(D)
-	if !ok {
-		return d, c.refuse(op, command.NoLicence, fmt.Errorf("driver %s cannot do this", c.cfg.Driver.Name()))
-	}
-	for _, key := range used {
-		if key.IsZero() {
-			return d, c.refuse(op, command.CallerFault, fmt.Errorf("a key is missing"))
-		}
-		if key.Domain != c.cfg.Domain {
-			return d, c.refuse(op, command.CallerFault, fmt.Errorf("key %s belongs to LMK domain %q, but the members hold that of domain %q", key, key.Domain, c.cfg.Domain))
+// routed finds the domain of the keys and runs the command there. All keys of a request must be of one domain: under another LMK they
+// would only give nonsense, and the caller has mixed up two groups.
+func routed[D, Q, R any](ctx context.Context, c *Cluster, op operation, req Q, call func(D, context.Context, driver.Conversation, Q) (R, error), used ...keys.Wrapped) (R, error) {
+	name := c.cfg.DefaultDomain
+	for i := range used {
+		switch key := &used[i]; {
+		case key.IsZero():
+			var none R
+			return none, c.refuse(ctx, op, errors.New("a key is missing"))
+		case i == 0:
+			name = key.Domain
+		case key.Domain != name:
+			var none R
+			return none, c.refuse(ctx, op, fmt.Errorf("key %s belongs to LMK domain %q, but another key of the request to %q", *key, key.Domain, name))
 		}
 	}
-	return d, nil
+	return within(ctx, c, name, op, req, call)
+}
+
+// within runs a command in a domain.
+func within[D, Q, R any](ctx context.Context, c *Cluster, domain string, op operation, req Q, call func(D, context.Context, driver.Conversation, Q) (R, error)) (R, error) {
+	p := c.pools[domain]
+	if p == nil {
+		var none R
+		return none, c.refuse(ctx, op, fmt.Errorf("there are no members for LMK domain %q; known is: %s", domain, c.domainNames()))
+	}
+	return run(ctx, c, p, op, req, call)
 }
 
 // refuse counts and makes the error of a command that no member was asked for.
-func (c *Client) refuse(op operation, class command.Class, cause error) error {
-	err := &command.Error{Class: class, Command: op.String(), Err: cause}
-	c.metrics.observe(op, err, 0)
+func (c *Cluster) refuse(ctx context.Context, op operation, cause error) error {
+	err := &command.Error{Class: command.CallerFault, Command: op.String(), Err: cause}
+	c.count(ctx, op, err)
 	return err
 }

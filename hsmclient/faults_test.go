@@ -16,13 +16,14 @@ import (
 
 	"github.com/keyward/keyward/hsmclient"
 	"github.com/keyward/keyward/hsmclient/command"
+	"github.com/keyward/keyward/hsmclient/member"
 	"github.com/keyward/keyward/keys"
 	"github.com/keyward/keyward/keys/secret"
 	"github.com/keyward/keyward/sim/hsm"
 )
 
 // eventually tries until the check passes; the pause keeps the machine free, there is no signal for "the link is back".
-func eventually(t *testing.T, what string, check func() bool) {
+func eventually(t testing.TB, what string, check func() bool) {
 	t.Helper()
 	for end := time.Now().Add(patience); !check(); {
 		if time.Now().After(end) {
@@ -32,7 +33,7 @@ func eventually(t *testing.T, what string, check func() bool) {
 	}
 }
 
-func randoms(c *hsmclient.Client) error {
+func randoms(c *hsmclient.Cluster) error {
 	_, err := c.Random(context.Background(), 8)
 	return err
 }
@@ -41,7 +42,7 @@ func randoms(c *hsmclient.Client) error {
 func TestMemberDiesInFlight(t *testing.T) {
 	t.Parallel()
 	a, b := device(t, hsm.Config{}), device(t, hsm.Config{})
-	c := start(t, hsmclient.Config{Members: []hsmclient.Member{member("a", a), member("b", b)}})
+	c := start(t, hsmclient.Config{Members: []member.Spec{spec("a", a), spec("b", b)}, Readmit: member.Working})
 	eventually(t, "both members work", func() bool {
 		return randoms(c) == nil && count(a, "N0") > 0 && count(b, "N0") > 0
 	})
@@ -79,7 +80,7 @@ func count(d *hsm.Device, code string) (n int) {
 func TestOnlyMemberGoesAndComesBack(t *testing.T) {
 	t.Parallel()
 	d := device(t, hsm.Config{})
-	c := start(t, hsmclient.Config{Members: []hsmclient.Member{member("a", d)}})
+	c := start(t, hsmclient.Config{Members: []member.Spec{spec("a", d)}})
 	setFaults(t, d, hsm.Faults{Refuse: true})
 	eventually(t, "the client notices", func() bool { return command.ClassOf(randoms(c)) == command.Unavailable && randoms(c) != nil })
 	began := time.Now()
@@ -98,7 +99,7 @@ func TestOnlyMemberGoesAndComesBack(t *testing.T) {
 func TestBlackHole(t *testing.T) {
 	t.Parallel()
 	a, b := device(t, hsm.Config{}), device(t, hsm.Config{})
-	c := start(t, hsmclient.Config{Members: []hsmclient.Member{member("a", a), member("b", b)}, Timeout: 200 * time.Millisecond})
+	c := start(t, hsmclient.Config{Members: []member.Spec{spec("a", a), spec("b", b)}, Timeout: 200 * time.Millisecond})
 	eventually(t, "both members work", func() bool {
 		return randoms(c) == nil && count(a, "N0") > 0 && count(b, "N0") > 0
 	})
@@ -123,7 +124,7 @@ func TestBlackHole(t *testing.T) {
 func TestBlackHoleAlone(t *testing.T) {
 	t.Parallel()
 	d := device(t, hsm.Config{})
-	c := start(t, hsmclient.Config{Members: []hsmclient.Member{member("a", d)}})
+	c := start(t, hsmclient.Config{Members: []member.Spec{spec("a", d)}})
 	setFaults(t, d, hsm.Faults{BlackHole: true})
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
@@ -144,7 +145,7 @@ func TestSilenceIsNoticed(t *testing.T) {
 	t.Parallel()
 	d := device(t, hsm.Config{})
 	reg := prometheus.NewRegistry()
-	c := start(t, hsmclient.Config{Members: []hsmclient.Member{member("a", d)}, ProbeEvery: 30 * time.Millisecond, Timeout: 50 * time.Millisecond, Registerer: reg})
+	c := start(t, hsmclient.Config{Members: []member.Spec{spec("a", d)}, Probing: hsmclient.Probing{Every: 30 * time.Millisecond, Timeout: 50 * time.Millisecond}, Timeout: 50 * time.Millisecond, Registerer: reg})
 	setFaults(t, d, hsm.Faults{BlackHole: true})
 	eventually(t, "the channel is given up", func() bool { return value(t, reg, "keyward_hsm_member_channels") == 0 })
 	setFaults(t, d, hsm.Faults{})
@@ -173,7 +174,7 @@ func value(t *testing.T, reg *prometheus.Registry, name string) (sum float64) {
 func TestLateAnswersAreNotMixedUp(t *testing.T) {
 	t.Parallel()
 	d := device(t, hsm.Config{})
-	c := start(t, hsmclient.Config{Members: []hsmclient.Member{member("a", d)}})
+	c := start(t, hsmclient.Config{Members: []member.Spec{spec("a", d)}})
 	key := wrapOn(d)(t, keys.MACKey, keys.DES, secret.New([]byte{0x01, 0x23, 0x45, 0x67, 0x89, 0xAB, 0xCD, 0xEF}))
 	mac := func(ctx context.Context, text string) ([]byte, error) {
 		return c.MAC(ctx, command.MACInput{Key: key, Algorithm: command.MACAlg1, Data: []byte(text)})
@@ -206,7 +207,7 @@ func TestDamagedAnswers(t *testing.T) {
 			t.Parallel()
 			a, b := device(t, hsm.Config{}), device(t, hsm.Config{})
 			var log lockedBuffer
-			c := start(t, hsmclient.Config{Members: []hsmclient.Member{member("a", a), member("b", b)}, Timeout: 150 * time.Millisecond,
+			c := start(t, hsmclient.Config{Members: []member.Spec{spec("a", a), spec("b", b)}, Timeout: 150 * time.Millisecond,
 				Log: slog.New(slog.NewTextHandler(&log, nil))})
 			key := wrapOn(a)(t, keys.MACKey, keys.DES, secret.New([]byte{0x01, 0x23, 0x45, 0x67, 0x89, 0xAB, 0xCD, 0xEF}))
 			in := command.MACInput{Key: key, Algorithm: command.MACAlg1, Data: []byte("text")}
@@ -255,45 +256,11 @@ func (l *lockedBuffer) String() string {
 	return l.b.String()
 }
 
-// A member's fault is repeated once on another member, the caller's never, a missing licence on another member too.
-func TestRepeats(t *testing.T) {
-	t.Parallel()
-	a, b := device(t, hsm.Config{}), device(t, hsm.Config{})
-	c := start(t, hsmclient.Config{Members: []hsmclient.Member{member("a", a), member("b", b)}})
-	eventually(t, "both members work", func() bool {
-		return randoms(c) == nil && count(a, "N0") > 0 && count(b, "N0") > 0
-	})
-	for _, s := range []struct {
-		codeA, codeB string
-		want         command.Class // 0: no error
-		least, most  int           // sent to both members together for two commands
-	}{
-		{"41", "", 0, 3, 4}, {"68", "", 0, 3, 4}, {"41", "42", command.MemberFault, 4, 4}, {"67", "68", command.NoLicence, 4, 4},
-		{"15", "15", command.CallerFault, 2, 2},
-	} {
-		setFaults(t, a, hsm.Faults{ErrorCodes: map[string]string{"N0": s.codeA + "00"[len(s.codeA):]}})
-		setFaults(t, b, hsm.Faults{})
-		if s.codeB != "" {
-			setFaults(t, b, hsm.Faults{ErrorCodes: map[string]string{"N0": s.codeB}})
-		}
-		before := a.Counters().Requests + b.Counters().Requests
-		for range 2 { // they take turns, so that a is asked at least once
-			err := randoms(c)
-			if (err == nil) != (s.want == 0) || err != nil && command.ClassOf(err) != s.want {
-				t.Errorf("codes %q and %q: %v", s.codeA, s.codeB, err)
-			}
-		}
-		if sent := int(a.Counters().Requests + b.Counters().Requests - before); sent < s.least || sent > s.most {
-			t.Errorf("codes %q and %q: %d commands were sent, want %d to %d", s.codeA, s.codeB, sent, s.least, s.most)
-		}
-	}
-}
-
 // A thousand callers with different commands at once, answers out of order: each gets its own.
 func TestThousandMixedCommands(t *testing.T) {
 	t.Parallel()
 	a, b := device(t, hsm.Config{Faults: hsm.Faults{Shuffle: true}}), device(t, hsm.Config{Faults: hsm.Faults{Shuffle: true}})
-	c := start(t, hsmclient.Config{Members: []hsmclient.Member{member("a", a), member("b", b)}, Timeout: patience})
+	c := start(t, hsmclient.Config{Members: []member.Spec{spec("a", a), spec("b", b)}, Timeout: patience})
 	des := wrapOn(a)(t, keys.MACKey, keys.DES, secret.New([]byte{0x01, 0x23, 0x45, 0x67, 0x89, 0xAB, 0xCD, 0xEF}))
 	const kinds = 50
 	right := make([][]byte, kinds)

@@ -1,176 +1,172 @@
 package hsmclient
 
 import (
-	"context"
+	"errors"
 	"fmt"
-	"slices"
 	"time"
+
+	"github.com/keyward/keyward/hsmclient/command"
 )
 
-// noMemberWait is how long a command waits when no member is connected: a link that was dropped once is back within its
-// first pause of at most 100 ms. After it the caller hears Unavailable and can answer its terminal.
-const noMemberWait = 150 * time.Millisecond
+// grace is how long a command waits when no member is left: a channel that was dropped once is back by then. After it the caller
+// hears Unavailable and can answer its terminal.
+const grace = 150 * time.Millisecond
 
-// waiter is a caller without a place.
-type waiter struct {
-	not *member       // must not get this one again, may be nil
-	got chan *channel // receives the channel, or is closed by Stop
-}
+var (
+	errStopped  = errors.New("the cluster is stopped")
+	errNoOther  = errors.New("no other member can be asked")
+	errShed     = errors.New("the queue is full and more urgent requests came: put out")
+	errNoDriver = errors.New("no driver of this LMK domain can do this")
+)
 
-// acquire takes a place on the least busy usable channel, not on member not. It waits while all are full, until ctx ends or the
-// time-out of a command is over, and only noMemberWait when no member is there.
-func (c *Client) acquire(ctx context.Context, not *member) (*channel, error) {
-	c.mu.Lock()
-	if c.stopped {
-		c.mu.Unlock()
-		return nil, errStopped
-	}
-	if ch := c.pick(not); ch != nil {
-		c.mu.Unlock()
-		return ch, nil
-	}
-	connected := c.usableBut(not)
-	if len(c.waiting) >= c.cfg.MaxWaiting || !connected && not != nil {
-		c.mu.Unlock()
-		if !connected {
-			return nil, c.noMember()
+// acquire takes a place on a channel. It waits while all are full, until the caller's context ends or the time-out of a command is
+// over, and only the grace when no member is left.
+func (p *pool) acquire(t *try) error {
+	p.mu.Lock()
+	if t.first {
+		if p.closed {
+			p.mu.Unlock()
+			return errStopped
 		}
-		return nil, fmt.Errorf("%d commands wait for a free place already", c.cfg.MaxWaiting)
+		p.running++
+		t.counted = true
 	}
-	w := &waiter{not: not, got: make(chan *channel, 1)}
-	c.waiting = append(c.waiting, w)
-	c.metrics.waiting.Inc()
-	c.mu.Unlock()
-	defer c.metrics.waiting.Dec()
-
-	since := time.Now()
-	look := time.NewTimer(noMemberWait)
-	defer look.Stop()
-	for {
-		select {
-		case ch, ok := <-w.got:
-			if !ok {
-				return nil, errStopped
-			}
-			return ch, nil
-		case <-look.C:
-			// All members may have gone since, or the places never come free: neither may hold a caller without a deadline.
-			overdue := time.Since(since) >= c.cfg.Timeout
-			if left, connected := c.leaveQueue(w, overdue); left && connected {
-				return nil, fmt.Errorf("no free place within %s", c.cfg.Timeout)
-			} else if left {
-				return nil, c.noMember()
-			}
-			look.Reset(noMemberWait)
-		case <-ctx.Done():
-			if left, _ := c.leaveQueue(w, true); !left {
-				if ch, ok := <-w.got; ok { // given at the same moment
-					c.release(ch)
-				}
-			}
-			return nil, fmt.Errorf("no free place: %w", ctx.Err())
-		}
+	if n := p.find(t); n != nil {
+		p.take(t, n, t.began)
+		p.mu.Unlock()
+		p.c.sweeper.wake()
+		return nil
 	}
-}
-
-// leaveQueue takes a waiter out when it must go or no member is connected for it. It says whether the waiter was taken out,
-// and whether a member is connected; one that is no longer in the queue has its channel, or Stop has closed it.
-func (c *Client) leaveQueue(w *waiter, must bool) (left, connected bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	connected = c.usableBut(w.not)
-	i := slices.Index(c.waiting, w)
-	if i < 0 || connected && !must {
-		return false, connected
+	err := p.enqueue(t)
+	p.unlock()
+	if err != nil {
+		return err
 	}
-	c.waiting = slices.Delete(c.waiting, i, i+1)
-	return true, connected
-}
-
-// elsewhere gives m when another member is usable, to be left out by the next try. Where there is none it waits a short while
-// for any change and gives nil.
-func (c *Client) elsewhere(ctx context.Context, m *member) *member {
-	c.mu.Lock()
-	other, changed := c.usableBut(m), c.changed
-	c.mu.Unlock()
-	if other {
-		return m
-	}
-	pause := time.NewTimer(noMemberWait)
-	defer pause.Stop()
-	select {
-	case <-changed:
-	case <-pause.C:
-	case <-ctx.Done():
+	p.c.sweeper.wake()
+	<-t.given
+	if t.lane == nil {
+		return t.waitErr
 	}
 	return nil
 }
 
-// release gives a place back and hands it on.
-func (c *Client) release(ch *channel) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	ch.inFlight--
-	c.running.Done()
-	c.metrics.inFlight.Dec()
-	c.dispatch()
+// find gives the member that a request may get a place on now. The caller holds mu.
+func (p *pool) find(t *try) *node {
+	n := p.pick(t)
+	if n == nil && p.saturated() {
+		n = p.pick(t)
+	}
+	if n == nil && t.left > 0 && !p.healthy(t) {
+		n = p.aside(t)
+	}
+	return n
 }
 
-// dispatch gives free places to waiters, oldest first. The caller holds mu.
-func (c *Client) dispatch() {
-	if len(c.waiting) == 0 {
-		return
-	}
-	kept := c.waiting[:0]
-	full := false
-	for _, w := range c.waiting {
-		var ch *channel
-		if !full {
-			ch = c.pick(w.not)
-			full = ch == nil && w.not == nil
+// take gives a request its place. The caller holds mu.
+func (p *pool) take(t *try, n *node, now time.Time) {
+	l := n.leastBusy()
+	l.inFlight++
+	n.inFlight++
+	p.inFlight++
+	p.peak = max(p.peak, p.inFlight)
+	t.lane, t.node, t.began = l, n, now
+	t.deadline = t.share(now)
+	p.under.push(t)
+}
+
+// pick finds the member for a request: the best tier that has a place free, and in it the least busy by its weight; equals take
+// turns. The caller holds mu.
+func (p *pool) pick(t *try) *node {
+	needs := traits[t.op].needs
+	for i := range p.tiers {
+		nodes := p.tiers[i].nodes
+		var best *node
+		for k := range nodes {
+			n := nodes[(p.turn+k)%len(nodes)]
+			if n.inFlight >= n.places || !n.can.Has(needs) || t.left > 0 && t.leavesOut(n) {
+				continue
+			}
+			if best == nil || n.inFlight*best.spec.Weight < best.inFlight*n.spec.Weight {
+				best = n
+			}
 		}
-		if ch == nil {
-			kept = append(kept, w)
+		if best != nil {
+			p.turn++
+			return best
+		}
+	}
+	return nil
+}
+
+// aside finds a place for a request that no member of the tiers may get: on a standby member, or, when only the line failed, on one
+// that it has been on before. The caller holds mu.
+func (p *pool) aside(t *try) *node {
+	var again *node
+	for _, n := range p.nodes {
+		if !n.ready() || n.inFlight >= n.places || !n.can.Has(traits[t.op].needs) {
 			continue
 		}
-		w.got <- ch // has room for one and gets no other
-	}
-	clear(c.waiting[len(kept):])
-	c.waiting = kept
-}
-
-// pick takes a place on the usable channel with the fewest commands; equals take turns. The caller holds mu.
-func (c *Client) pick(not *member) *channel {
-	var best *channel
-	n := len(c.channels)
-	at := 0
-	for i := range n {
-		ch := c.channels[(c.next+i)%n]
-		if !ch.usable || ch.member == not || ch.inFlight >= ch.member.cfg.MaxInFlight {
-			continue
+		if !t.leavesOut(n) {
+			return n
 		}
-		if best == nil || ch.inFlight < best.inFlight {
-			best, at = ch, (c.next+i)%n
+		if n.serves() {
+			again = n
 		}
 	}
-	if best != nil {
-		c.next = (at + 1) % n
-		best.inFlight++
-		c.running.Add(1)
-		c.metrics.inFlight.Inc()
+	if t.elsewhere {
+		return nil
 	}
-	return best
+	return again
 }
 
-// usableBut says that a channel of another member than not is usable. The caller holds mu.
-func (c *Client) usableBut(not *member) bool {
-	for _, ch := range c.channels {
-		if ch.usable && ch.member != not {
+// enqueue puts a request into the queue or says why it cannot wait. The caller holds mu.
+func (p *pool) enqueue(t *try) error {
+	now := time.Now()
+	switch {
+	case p.ended:
+		return errStopped
+	case !p.able(t.op):
+		return errNoDriver
+	case len(p.tiers) == 0 && now.Sub(p.emptyAt) >= grace:
+		return p.noMember()
+	case t.elsewhere && !p.healthy(t):
+		return errNoOther
+	case p.waitingNow() >= p.c.cfg.MaxWaiting && !p.putOut(t.class):
+		p.shed++
+		return fmt.Errorf("%d requests wait for a free place already", p.c.cfg.MaxWaiting)
+	}
+	if t.given == nil {
+		t.given = make(chan struct{}, 1)
+	}
+	t.lane, t.node, t.waitErr, t.queued = nil, nil, nil, now
+	p.waiting[t.class].push(t)
+	p.peak = max(p.peak, p.inFlight+p.waitingNow())
+	return nil
+}
+
+// putOut sheds the newest request of the lowest class for one of a higher class. The caller holds mu.
+func (p *pool) putOut(class command.Priority) bool {
+	for low := range int(class) {
+		if t := p.waiting[low].tail; t != nil {
+			p.shed++
+			p.turnAway(t, errShed)
 			return true
 		}
 	}
 	return false
 }
 
-// anyUsable says that a member is admitted. The caller holds mu.
-func (c *Client) anyUsable() bool { return c.usableBut(nil) }
+// turnAway ends the waiting of a request. The caller holds mu.
+func (p *pool) turnAway(t *try, cause error) {
+	p.waiting[t.class].remove(t)
+	t.waitErr = cause
+	t.given <- struct{}{} // has room for one, and a request waits once
+}
+
+// waitingNow is the length of the queue. The caller holds mu.
+func (p *pool) waitingNow() (n int) {
+	for i := range p.waiting {
+		n += p.waiting[i].n
+	}
+	return n
+}

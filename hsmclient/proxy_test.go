@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/keyward/keyward/hsmclient"
+	"github.com/keyward/keyward/hsmclient/member"
 	"github.com/keyward/keyward/sim/hsm"
 )
 
@@ -82,47 +83,48 @@ func (p *proxy) answers(client, device net.Conn) {
 	}
 }
 
-// A duplicate, a frame cut short, a frame of no length and an answer to nothing close the channel; the next command works.
+// A duplicate, a frame cut short, a frame of no length and an answer to nothing close the channel. The command that met it goes out
+// again on another channel of the same member, and gets the right answer.
 func TestDamagedStream(t *testing.T) {
 	t.Parallel()
-	for name, c := range map[string]struct {
-		damage   func([]byte) ([]byte, bool)
-		answered bool // the command that met the damage still gets its answer
-	}{
-		"duplicate":      {func(f []byte) ([]byte, bool) { return append(append([]byte(nil), f...), f...), false }, true},
-		"cut frame":      {func(f []byte) ([]byte, bool) { return f[:len(f)-3], true }, false},
-		"no length":      {func([]byte) ([]byte, bool) { return []byte{0, 0}, false }, false},
-		"shorter":        {func([]byte) ([]byte, bool) { return []byte{0, 3, 'a', 'b', 'c'}, false }, false},
-		"other response": {func(f []byte) ([]byte, bool) { f[7] ^= 1; return f, false }, false},
-		"trailing bytes": {func(f []byte) ([]byte, bool) {
+	for name, damage := range map[string]func([]byte) ([]byte, bool){
+		"duplicate":      func(f []byte) ([]byte, bool) { return append(append([]byte(nil), f...), f...), false },
+		"cut frame":      func(f []byte) ([]byte, bool) { return f[:len(f)-3], true },
+		"no length":      func([]byte) ([]byte, bool) { return []byte{0, 0}, false },
+		"shorter":        func([]byte) ([]byte, bool) { return []byte{0, 3, 'a', 'b', 'c'}, false },
+		"other response": func(f []byte) ([]byte, bool) { f[7] ^= 1; return f, false },
+		"trailing bytes": func(f []byte) ([]byte, bool) {
 			f = append(f, 'x')
 			binary.BigEndian.PutUint16(f, uint16(len(f)-2))
 			return f, false
-		}, false},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			d := device(t, hsm.Config{})
 			p := newProxy(t, d.Addr("all").String())
 			reg := prometheus.NewRegistry()
-			client := start(t, hsmclient.Config{Members: []hsmclient.Member{{Name: "a", Addr: p.listener.Addr().String()}}, Registerer: reg})
+			s := spec("a", d)
+			s.Addr, s.Channels = p.listener.Addr().String(), 2
+			client := start(t, hsmclient.Config{Members: []member.Spec{s}, Registerer: reg})
 			if err := randoms(client); err != nil {
 				t.Fatal(err)
 			}
 			first := p.accepted.Load()
 			var once atomic.Bool
-			damage := func(f []byte) ([]byte, bool) {
+			spoil := func(f []byte) ([]byte, bool) {
 				if once.Swap(true) {
 					return f, false
 				}
-				return c.damage(f)
+				return damage(f)
 			}
-			p.damage.Store(&damage)
-			if err := randoms(client); (err == nil) != c.answered {
+			p.damage.Store(&spoil)
+			if err := randoms(client); err != nil {
 				t.Errorf("the damaged command: %v", err)
 			}
 			eventually(t, "a new channel is made", func() bool { return p.accepted.Load() > first })
 			eventually(t, "commands work on it", func() bool { return randoms(client) == nil })
+			eventually(t, "the loss is counted", func() bool { return value(t, reg, "keyward_hsm_channel_resets_total") == 1 })
 		})
 	}
 }

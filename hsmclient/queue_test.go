@@ -10,6 +10,7 @@ import (
 
 	"github.com/keyward/keyward/hsmclient"
 	"github.com/keyward/keyward/hsmclient/command"
+	"github.com/keyward/keyward/hsmclient/member"
 	"github.com/keyward/keyward/sim/hsm"
 )
 
@@ -18,9 +19,9 @@ func TestQueueIsBounded(t *testing.T) {
 	t.Parallel()
 	d := device(t, hsm.Config{})
 	reg := prometheus.NewRegistry()
-	m := member("a", d)
-	m.MaxInFlight = 1
-	c := start(t, hsmclient.Config{Members: []hsmclient.Member{m}, MaxWaiting: 1, Timeout: patience, Registerer: reg})
+	m := spec("a", d)
+	m.Depth = 1
+	c := start(t, hsmclient.Config{Members: []member.Spec{m}, MaxWaiting: 1, Timeout: patience, Registerer: reg})
 	setFaults(t, d, hsm.Faults{Hold: []string{"N0"}})
 	first, second := make(chan error, 1), make(chan error, 1)
 	go func() { first <- randoms(c) }()
@@ -51,9 +52,9 @@ func TestQueueIsBounded(t *testing.T) {
 func TestWaitersLeave(t *testing.T) {
 	t.Parallel()
 	d := device(t, hsm.Config{})
-	m := member("a", d)
-	m.MaxInFlight = 1
-	c := start(t, hsmclient.Config{Members: []hsmclient.Member{m}})
+	m := spec("a", d)
+	m.Depth = 1
+	c := start(t, hsmclient.Config{Members: []member.Spec{m}})
 	setFaults(t, d, hsm.Faults{Hold: []string{"N0"}})
 	results := make(chan error, 2)
 	go func() { results <- randoms(c) }()

@@ -4,103 +4,151 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/keyward/keyward/hsmclient/command"
 	"github.com/keyward/keyward/hsmclient/driver"
-	"github.com/keyward/keyward/internal/link"
 )
 
-// Bounds of repeating one command.
-const (
-	// maxSent is how often a command may be sent: once, and once more on another member (facts/hsm.md §6, point 7).
-	maxSent = 2
-	// maxTries also counts tries that failed before a byte was sent, on a channel that was just closing.
-	maxTries = 4
-)
+// tries lends requests. A driver must not use the context of a conversation after it has returned; a try whose context has ended is
+// not lent again all the same.
+var tries = sync.Pool{New: func() any { return &try{done: make(chan struct{})} }}
 
-// run holds one conversation, repeats it once on another member after a member's fault, and keeps the metrics. It is a
-// function and not a method because methods have no type parameters.
-func run[T any](ctx context.Context, c *Client, op operation, talk func(context.Context, driver.Conversation) (T, error)) (T, error) {
+// run holds one conversation, repeats it where that is safe, and keeps the figures. It is a function and not a method because methods
+// have no type parameters.
+func run[D, Q, R any](ctx context.Context, c *Cluster, p *pool, op operation, req Q, call func(D, context.Context, driver.Conversation, Q) (R, error)) (R, error) {
+	t, _ := tries.Get().(*try)
 	begin := time.Now()
-	result, err := tries(ctx, c, op, talk)
-	c.metrics.observe(op, err, time.Since(begin))
+	t.parent, t.pool, t.op, t.began, t.first = ctx, p, op, begin, true
+	if t.class = command.PriorityOf(ctx); t.class == 0 {
+		t.class = traits[op].class
+	}
+	result, err := converse(t, req, call)
+	end := t.ended
+	if end.IsZero() || err != nil {
+		end = time.Now()
+	}
+	c.observe(t, err, begin, end)
+	t.giveBack()
 	return result, err
 }
 
-func tries[T any](ctx context.Context, c *Client, op operation, talk func(context.Context, driver.Conversation) (T, error)) (T, error) {
-	var none T
+// giveBack lets the request be used again.
+func (t *try) giveBack() {
+	if t.ending.Load() != nil {
+		return
+	}
+	done, given := t.done, t.given
+	*t = try{done: done, given: given}
+	tries.Put(t)
+}
+
+func converse[D, Q, R any](t *try, req Q, call func(D, context.Context, driver.Conversation, Q) (R, error)) (R, error) {
+	var none R
 	var last error // of the member that was asked before
-	var not *member
-	sent := 0
-	for range maxTries {
-		ch, err := c.acquire(ctx, not)
-		if err != nil {
+	if err := t.parent.Err(); err != nil {
+		return none, &command.Error{Class: command.Unavailable, Command: t.op.String(), Err: err}
+	}
+	for sent := 0; ; {
+		if err := t.pool.acquire(t); err != nil {
+			t.pool.leave(t)
 			if last != nil {
 				return none, last // what the member said tells more than that there is no other
 			}
-			return none, &command.Error{Class: command.Unavailable, Command: op.String(), Err: err}
+			class := command.Unavailable
+			if errors.Is(err, errNoDriver) {
+				class = command.NoLicence
+			}
+			return none, &command.Error{Class: class, Command: t.op.String(), Err: err}
 		}
-		result, err := once(ctx, c, ch, talk)
-		if err == nil {
+		if t.lastAsked = t.node.name; t.firstAsked == "" {
+			t.firstAsked = t.lastAsked
+		}
+		result, err := ask(t, req, call)
+		next := stop
+		if err != nil {
+			err, next = t.verdict(err, &sent)
+		}
+		t.pool.release(t, err, next)
+		switch {
+		case err == nil:
 			return result, nil
+		case next == stop:
+			return none, err
 		}
 		last = err
-		if ctx.Err() != nil {
-			return none, err
-		}
-		if notSent(err) {
-			// Nothing happened, so the try does not count. The channel is closing and looks idle until its link has said so:
-			// ask another member, or where there is none wait for that news.
-			not = c.elsewhere(ctx, ch.member)
-			continue
-		}
-		sent++
-		if class := command.ClassOf(err); sent >= maxSent || class != command.MemberFault && class != command.NoLicence {
-			return none, err
-		}
-		not = ch.member
-		c.metrics.retries[op].Inc()
-		c.cfg.Log.WarnContext(ctx, "HSM command is repeated on another member, a late result is dropped", "command", op.String(), "cause", err)
+		t.last = sent+1 >= maxSent
+		t.again(true)
 	}
-	return none, last
 }
 
-// once holds the conversation on one channel within the time-out of a member.
-func once[T any](ctx context.Context, c *Client, ch *channel, talk func(context.Context, driver.Conversation) (T, error)) (T, error) {
-	defer c.release(ch)
-	nc := ch.conn.Load()
-	began := time.Now()
-	bounded, cancel := context.WithTimeout(ctx, c.cfg.Timeout)
-	defer cancel()
-	result, err := talk(bounded, conversation{ch: ch, via: ch.link})
-	if err == nil {
-		return result, nil
+// ask lets the driver of the member hold the conversation.
+func ask[D, Q, R any](t *try, req Q, call func(D, context.Context, driver.Conversation, Q) (R, error)) (R, error) {
+	d, ok := t.node.driver.(D)
+	if !ok {
+		var none R
+		return none, &command.Error{Class: command.NoLicence, Command: t.op.String(), Err: fmt.Errorf("driver %s cannot do this", t.node.driver.Name())}
 	}
-	var none T
+	return call(d, t, t, req)
+}
+
+// next says what follows a failed try.
+type next uint8
+
+const (
+	stop next = iota
+	repeat
+)
+
+// verdict classes a failure and decides about a repeat. sent counts the tries of which the member may have seen something.
+func (t *try) verdict(failure error, sent *int) (error, next) {
 	var e *command.Error
-	if !errors.As(err, &e) {
-		return none, &command.Error{Class: command.CallerFault, Member: ch.member.cfg.Name, Err: err}
+	if !errors.As(failure, &e) {
+		return &command.Error{Class: command.CallerFault, Command: t.op.String(), Member: t.node.name, Err: failure}, stop
 	}
 	if e.Class == command.CallerFault && e.Code == "" {
-		return none, err // the driver refused before it asked the member
+		return failure, stop // the driver refused before it asked the member
 	}
-	e.Member = ch.member.cfg.Name
-	switch {
-	case errors.Is(err, driver.ErrMalformed):
-		ch.poison(nc, resetMalformed, err)
-	case errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil && !notSent(err):
-		e.Err = fmt.Errorf("no answer within %s: %w", c.cfg.Timeout, e.Err)
-		// Other answers came meanwhile: this one was lost or is slow. None came: the channel is dead.
-		if ch.heard.Load() < began.UnixNano() {
-			ch.poison(nc, resetSilent, e.Err)
+	e.Member = t.node.name
+	ending := t.Err()
+	if ending != nil && e.Code == "" {
+		switch gone := t.parent.Err(); {
+		case errors.Is(ending, errCleared):
+			e.Class, e.Err = command.Unavailable, errCleared
+		case gone == nil && errors.Is(ending, context.DeadlineExceeded):
+			e.Class, e.Err = command.MemberFault, fmt.Errorf("no answer within %s: %w", t.ended.Sub(t.began).Round(time.Millisecond), e.Err)
 		}
 	}
-	return none, err
+	if traits[t.op].once && t.sent && e.Code == "" {
+		e.Class, e.Err = command.Unknown, fmt.Errorf("the request was sent and is never sent twice; look what the device holds: %w", orUnknown(e.Err))
+		return failure, stop
+	}
+	t.elsewhere = t.elsewhere || e.Code != "" || e.Class == command.NoLicence
+	if t.parent.Err() != nil || errors.Is(ending, errCleared) || t.left+1 >= maxTries {
+		return failure, stop
+	}
+	switch {
+	case !t.sent && e.Class != command.NoLicence: // nothing happened, so the try does not count
+		return failure, repeat
+	case e.Class == command.NoLicence:
+		return failure, repeat
+	case e.Class == command.MemberFault && !traits[t.op].once:
+		*sent++
+		if *sent < maxSent {
+			t.repeated = true
+			t.pool.c.metrics.retries[t.op].Add(1)
+			return failure, repeat
+		}
+	}
+	return failure, stop
 }
 
-// notSent says that no byte of the command was handed to the socket.
-func notSent(err error) bool {
-	var e *link.Error
-	return errors.As(err, &e) && e.Outcome == link.NotSent
+var errNoAnswer = errors.New("no answer")
+
+func orUnknown(err error) error {
+	if err == nil {
+		return errNoAnswer
+	}
+	return err
 }

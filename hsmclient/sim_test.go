@@ -8,7 +8,9 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/keyward/keyward/hsmclient"
+	"github.com/keyward/keyward/hsmclient/driver"
 	"github.com/keyward/keyward/hsmclient/hsmtest"
+	"github.com/keyward/keyward/hsmclient/member"
 	"github.com/keyward/keyward/hsmclient/racal"
 	"github.com/keyward/keyward/keys"
 	"github.com/keyward/keyward/keys/secret"
@@ -51,13 +53,13 @@ func setFaults(tb testing.TB, d *hsm.Device, f hsm.Faults) {
 	}
 }
 
-// member names a device in a client's configuration.
-func member(name string, d *hsm.Device) hsmclient.Member {
-	return hsmclient.Member{Name: name, Addr: d.Addr("all").String()}
+// spec names a device in a cluster's configuration.
+func spec(name string, d *hsm.Device) member.Spec {
+	return member.Spec{Name: name, Addr: d.Addr("all").String(), Channels: 1, Depth: 64}
 }
 
 // start makes and starts a client and waits for a member.
-func start(tb testing.TB, cfg hsmclient.Config) *hsmclient.Client {
+func start(tb testing.TB, cfg hsmclient.Config) *hsmclient.Cluster {
 	tb.Helper()
 	c := begin(tb, cfg)
 	waitMember(tb, c)
@@ -65,7 +67,7 @@ func start(tb testing.TB, cfg hsmclient.Config) *hsmclient.Client {
 }
 
 // waitMember waits until a member is admitted.
-func waitMember(tb testing.TB, c *hsmclient.Client) {
+func waitMember(tb testing.TB, c *hsmclient.Cluster) {
 	tb.Helper()
 	ctx, cancel := context.WithTimeout(tb.Context(), patience)
 	defer cancel()
@@ -85,11 +87,13 @@ func waitHeld(tb testing.TB, d *hsm.Device) {
 }
 
 // begin is start without waiting.
-func begin(tb testing.TB, cfg hsmclient.Config) *hsmclient.Client {
+func begin(tb testing.TB, cfg hsmclient.Config) *hsmclient.Cluster {
 	tb.Helper()
-	cfg.Domain = domain
-	if cfg.Driver == nil {
-		cfg.Driver = racal.New(racal.Options{})
+	if cfg.Domains == nil {
+		cfg.Domains = []hsmclient.Domain{{Name: domain}}
+	}
+	if cfg.Drivers == nil {
+		cfg.Drivers = map[string]driver.Maker{"racal": racal.Make}
 	}
 	c, err := hsmclient.New(cfg)
 	if err != nil {
@@ -129,7 +133,7 @@ func TestConformance(t *testing.T) {
 	t.Parallel()
 	hsmtest.Run(t, func(t *testing.T) hsmtest.Fixture {
 		d := device(t, hsm.Config{})
-		return hsmtest.Fixture{Client: start(t, hsmclient.Config{Members: []hsmclient.Member{member("hsm1", d)}}), Domain: domain, Wrap: wrapOn(d)}
+		return hsmtest.Fixture{Client: start(t, hsmclient.Config{Members: []member.Spec{spec("hsm1", d)}}), Domain: domain, Wrap: wrapOn(d)}
 	})
 }
 
@@ -137,11 +141,11 @@ func TestConformance(t *testing.T) {
 func TestConformanceShuffled(t *testing.T) {
 	t.Parallel()
 	hsmtest.Run(t, func(t *testing.T) hsmtest.Fixture {
-		var members []hsmclient.Member
+		var members []member.Spec
 		var d *hsm.Device
 		for _, name := range []string{"hsm1", "hsm2"} {
 			d = device(t, hsm.Config{LMKSeed: "another", Faults: hsm.Faults{Shuffle: true}})
-			m := member(name, d)
+			m := spec(name, d)
 			m.Channels = 2
 			members = append(members, m)
 		}

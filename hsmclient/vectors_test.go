@@ -9,7 +9,7 @@ import (
 
 	"github.com/keyward/keyward/hsmclient"
 	"github.com/keyward/keyward/hsmclient/command"
-	"github.com/keyward/keyward/hsmclient/racal"
+	"github.com/keyward/keyward/hsmclient/member"
 	"github.com/keyward/keyward/internal/vectors"
 	"github.com/keyward/keyward/keys"
 	"github.com/keyward/keyward/keys/secret"
@@ -17,10 +17,12 @@ import (
 )
 
 // legacyClient serves the published vectors, which know no separate terminal key types.
-func legacyClient(t *testing.T) *hsmclient.Client {
+func legacyClient(t *testing.T) *hsmclient.Cluster {
 	t.Helper()
 	d := device(t, hsm.Config{LegacyTypes: true})
-	return start(t, hsmclient.Config{Driver: racal.New(racal.Options{LegacyTypes: true}), Members: []hsmclient.Member{member("hsm1", d)}})
+	s := spec("hsm1", d)
+	s.Settings = map[string]string{"legacy_types": "true"}
+	return start(t, hsmclient.Config{Members: []member.Spec{s}})
 }
 
 // published is a key of a vector: 16 digits are single DES, all other forms here triple.
@@ -114,7 +116,7 @@ func TestPublishedCheckValues(t *testing.T) {
 func TestErrorsNameMemberAndCode(t *testing.T) {
 	t.Parallel()
 	d := device(t, hsm.Config{})
-	c := start(t, hsmclient.Config{Members: []hsmclient.Member{member("hsm7", d)}})
+	c := start(t, hsmclient.Config{Members: []member.Spec{spec("hsm7", d)}})
 	for code, want := range map[string]command.Class{"10": command.CallerFault, "41": command.MemberFault, "68": command.NoLicence} {
 		setFaults(t, d, hsm.Faults{ErrorCodes: map[string]string{"N0": code}})
 		_, err := c.Random(context.Background(), 8)

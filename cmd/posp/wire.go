@@ -10,6 +10,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/keyward/keyward/hsmclient"
+	"github.com/keyward/keyward/hsmclient/driver"
+	"github.com/keyward/keyward/hsmclient/member"
 	"github.com/keyward/keyward/hsmclient/racal"
 	"github.com/keyward/keyward/internal/posp"
 	"github.com/keyward/keyward/internal/posp/host"
@@ -79,19 +81,19 @@ func stopParts(ctx context.Context, parts *service.Lifecycle) error {
 	return parts.Stop(ctx)
 }
 
-// newHSM makes the client of one HSM group. name is the group's in metrics and logs.
-func newHSM(name string, profile service.Profile, cfg service.HSMConfig, log *slog.Logger, reg prometheus.Registerer) (*hsmclient.Client, error) {
-	members := make([]hsmclient.Member, 0, len(cfg.Members))
+// newHSM makes the cluster of one HSM group. name is the group's in metrics and logs.
+func newHSM(name string, profile service.Profile, cfg service.HSMConfig, log *slog.Logger, reg prometheus.Registerer) (*hsmclient.Cluster, error) {
+	members := make([]member.Spec, 0, len(cfg.Members))
 	for _, m := range cfg.Members {
-		members = append(members, hsmclient.Member{Name: m.Name, Addr: m.Addr, Channels: m.Channels})
+		members = append(members, member.Spec{Name: m.Name, Addr: m.Addr, Channels: m.Channels})
 	}
 	return hsmclient.New(hsmclient.Config{
-		Name: name, Domain: cfg.Domain, LMKCheck: cfg.LMKCheck, RefuseTestLMK: profile == service.Production,
-		Members: members, Driver: racal.New(racal.Options{}), Timeout: cfg.Timeout.Std(), Log: log, Registerer: reg,
+		Name: name, Domains: []hsmclient.Domain{{Name: cfg.Domain, LMKCheck: cfg.LMKCheck}}, RefuseTestLMK: profile == service.Production,
+		Members: members, Drivers: map[string]driver.Maker{"racal": racal.Make}, Timeout: cfg.Timeout.Std(), Log: log, Registerer: reg,
 	})
 }
 
-func newHost(h posp.HostConfig, cfg posp.Config, hsm *hsmclient.Client, log *slog.Logger, reg prometheus.Registerer) (*core.Host, error) {
+func newHost(h posp.HostConfig, cfg posp.Config, hsm *hsmclient.Cluster, log *slog.Logger, reg prometheus.Registerer) (*core.Host, error) {
 	if h.Dialect != "core" {
 		return nil, fmt.Errorf("hosts: %s has dialect %q; known is: core", h.Name, h.Dialect)
 	}

@@ -8,6 +8,8 @@ import (
 	"runtime/pprof"
 
 	"github.com/keyward/keyward/hsmclient"
+	"github.com/keyward/keyward/hsmclient/driver"
+	"github.com/keyward/keyward/hsmclient/member"
 	"github.com/keyward/keyward/hsmclient/racal"
 	"github.com/keyward/keyward/internal/posp"
 	"github.com/keyward/keyward/internal/posp/host"
@@ -23,13 +25,13 @@ func (s *system) startInside(ctx context.Context, cfg posp.Config) error {
 	}
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	registry := service.NewRegistry()
-	var members []hsmclient.Member
+	var members []member.Spec
 	for _, m := range cfg.HSM.Members {
-		members = append(members, hsmclient.Member{Name: m.Name, Addr: m.Addr, Channels: m.Channels})
+		members = append(members, member.Spec{Name: m.Name, Addr: m.Addr, Channels: m.Channels})
 	}
 	cluster, err := hsmclient.New(hsmclient.Config{
-		Name: "online", Domain: cfg.HSM.Domain, LMKCheck: cfg.HSM.LMKCheck, Members: members,
-		Driver: racal.New(racal.Options{}), Timeout: cfg.HSM.Timeout.Std(), Log: log, Registerer: registry,
+		Name: "online", Domains: []hsmclient.Domain{{Name: cfg.HSM.Domain, LMKCheck: cfg.HSM.LMKCheck}}, Members: members,
+		Drivers: map[string]driver.Maker{"racal": racal.Make}, Timeout: cfg.HSM.Timeout.Std(), Log: log, Registerer: registry,
 	})
 	if err != nil {
 		return err

@@ -23,6 +23,8 @@ import (
 
 	"github.com/keyward/keyward/hsmclient"
 	"github.com/keyward/keyward/hsmclient/command"
+	"github.com/keyward/keyward/hsmclient/driver"
+	"github.com/keyward/keyward/hsmclient/member"
 	"github.com/keyward/keyward/hsmclient/racal"
 	"github.com/keyward/keyward/internal/dev/ceremony"
 	"github.com/keyward/keyward/internal/e2e/leak"
@@ -185,8 +187,9 @@ func sealingKeys(t *testing.T, s *system) []leak.Secret {
 		t.Fatal(err)
 	}
 	client, err := hsmclient.New(hsmclient.Config{
-		Name: "test", Domain: ceremony.Domain, LMKCheck: ceremony.LMKCheck, Timeout: 5 * time.Second, Driver: racal.New(racal.Options{}),
-		Members: []hsmclient.Member{{Name: "hsm1", Addr: s.addr(15001), Channels: 1}},
+		Name: "test", Domains: []hsmclient.Domain{{Name: ceremony.Domain, LMKCheck: ceremony.LMKCheck}}, Timeout: 5 * time.Second,
+		Drivers: map[string]driver.Maker{"racal": racal.Make},
+		Members: []member.Spec{{Name: "hsm1", Addr: s.addr(15001), Channels: 1}},
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/keyward/keyward/hsmclient"
+	"github.com/keyward/keyward/hsmclient/driver"
+	"github.com/keyward/keyward/hsmclient/member"
 	"github.com/keyward/keyward/hsmclient/racal"
 	"github.com/keyward/keyward/internal/posp"
 	"github.com/keyward/keyward/internal/posp/host"
@@ -53,8 +55,8 @@ func runChild(path string) error {
 		return err
 	}
 	client, err := hsmclient.New(hsmclient.Config{
-		Name: "online", Domain: cfg.HSM.Domain, Driver: racal.New(racal.Options{}), Log: log,
-		Members: []hsmclient.Member{{Name: cfg.HSM.Members[0].Name, Addr: cfg.HSM.Members[0].Addr}},
+		Name: "online", Domains: []hsmclient.Domain{{Name: cfg.HSM.Domain}}, Drivers: map[string]driver.Maker{"racal": racal.Make}, Log: log,
+		Members: []member.Spec{{Name: cfg.HSM.Members[0].Name, Addr: cfg.HSM.Members[0].Addr}},
 	})
 	if err != nil {
 		return err

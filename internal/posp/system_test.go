@@ -20,6 +20,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/keyward/keyward/hsmclient"
+	"github.com/keyward/keyward/hsmclient/driver"
+	"github.com/keyward/keyward/hsmclient/member"
 	"github.com/keyward/keyward/hsmclient/racal"
 	"github.com/keyward/keyward/internal/pgtest"
 	"github.com/keyward/keyward/internal/posp"
@@ -155,8 +157,8 @@ func (s *system) startPOSP() {
 	}
 	ctx := s.t.Context()
 	client, err := hsmclient.New(hsmclient.Config{
-		Name: "online", Domain: testDomain, Driver: racal.New(racal.Options{}), Log: log,
-		Members: []hsmclient.Member{{Name: "hsm1", Addr: s.cfg.HSM.Members[0].Addr}},
+		Name: "online", Domains: []hsmclient.Domain{{Name: testDomain}}, Drivers: map[string]driver.Maker{"racal": racal.Make}, Log: log,
+		Members: []member.Spec{{Name: "hsm1", Addr: s.cfg.HSM.Members[0].Addr}},
 	})
 	s.must(err)
 	s.must(client.Start(ctx))

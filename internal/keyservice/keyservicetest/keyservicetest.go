@@ -21,6 +21,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/keyward/keyward/hsmclient"
+	"github.com/keyward/keyward/hsmclient/driver"
+	"github.com/keyward/keyward/hsmclient/member"
 	"github.com/keyward/keyward/hsmclient/racal"
 	"github.com/keyward/keyward/internal/httpapi"
 	"github.com/keyward/keyward/internal/keyservice"
@@ -48,7 +50,7 @@ const (
 type Service struct {
 	*keyservice.App
 	Device   *hsm.Device
-	HSM      *hsmclient.Client
+	HSM      *hsmclient.Cluster
 	DB       *pgtest.DB
 	Store    *keystore.Store
 	Registry *prometheus.Registry
@@ -149,7 +151,8 @@ func (s *Service) startHSM(t testing.TB) {
 		must(t, s.Device.Stop(ctx))
 	})
 	s.HSM, err = hsmclient.New(hsmclient.Config{
-		Name: "issuing", Domain: Domain, Driver: racal.New(racal.Options{}), Members: []hsmclient.Member{{Name: "hsm1", Addr: s.Device.Addr("issuing").String()}},
+		Name: "issuing", Domains: []hsmclient.Domain{{Name: Domain}}, Drivers: map[string]driver.Maker{"racal": racal.Make},
+		Members: []member.Spec{{Name: "hsm1", Addr: s.Device.Addr("issuing").String()}},
 	})
 	must(t, err)
 	must(t, s.HSM.Start(t.Context()))

@@ -1,0 +1,299 @@
+package hsmclient
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/keyward/keyward/hsmclient/command"
+	"github.com/keyward/keyward/hsmclient/driver"
+	"github.com/keyward/keyward/hsmclient/exchangelog"
+	"github.com/keyward/keyward/hsmclient/member"
+)
+
+// steady is how long a channel must have lived for the next one to be made at once: a device that accepts and then closes is asked ever
+// more slowly.
+const steady = time.Second
+
+var (
+	errLeft = errors.New("the member is taken out")
+)
+
+// lane is one open data channel of a member, or with number 0 the connection of a probe.
+type lane struct {
+	node   *node
+	number int
+	ch     driver.Channel
+	depth  int
+	device member.Device
+
+	inFlight int  // guarded by pool.mu
+	gone     bool // guarded by pool.mu: given up or lost
+}
+
+// keepLane makes a data channel whenever the member is healthy, until the member is taken out.
+func (n *node) keepLane(ctx context.Context, number int) {
+	var pause time.Duration
+	for {
+		shut := n.untilOpen(ctx)
+		if shut == nil {
+			return
+		}
+		l, err := n.openLane(ctx, number)
+		if err == nil {
+			began := time.Now()
+			if n.join(l) {
+				select {
+				case <-l.ch.Done():
+				case <-ctx.Done():
+					l.ch.Close(errLeft)
+				}
+				n.part(l)
+			} else {
+				l.ch.Close(errLeft)
+			}
+			n.giveConnection()
+			if time.Since(began) >= steady {
+				pause = 0
+				continue
+			}
+		} else if ctx.Err() == nil {
+			n.laneFailed(err)
+		}
+		pause = n.pool.c.backoff(pause)
+		timer := time.NewTimer(jittered(pause))
+		select {
+		case <-timer.C:
+		case <-shut: // the next admission begins anew
+			pause = 0
+		case <-ctx.Done():
+		}
+		timer.Stop()
+	}
+}
+
+// openLane connects and asks the device who it is. The caller gives the connection back.
+func (n *node) openLane(ctx context.Context, number int) (*lane, error) {
+	ctx, cancel := context.WithTimeout(ctx, n.pool.c.cfg.Timeout)
+	defer cancel()
+	l, err := n.connect(ctx, number, n.depth())
+	if err != nil {
+		return nil, err
+	}
+	if l.device, err = n.diagnose(ctx, l); err == nil {
+		return l, nil
+	}
+	l.ch.Close(err)
+	n.giveConnection()
+	return nil, err
+}
+
+// connect opens a channel within the budget of connections; giveConnection ends its use.
+func (n *node) connect(ctx context.Context, number, depth int) (*lane, error) {
+	select {
+	case n.connections <- struct{}{}:
+	case <-ctx.Done():
+		return nil, fmt.Errorf("all %d connections that the member may have are in use: %w", cap(n.connections), ctx.Err())
+	}
+	l := &lane{node: n, number: number}
+	err := n.holdUp(ctx)
+	if err == nil {
+		to := n.target
+		to.Depth, to.Late = depth, l.late
+		l.ch, err = n.opener.Open(ctx, to)
+	}
+	if err != nil {
+		n.giveConnection()
+		return nil, fmt.Errorf("connect to %s: %w", n.target.Addr, err)
+	}
+	l.depth = max(1, l.ch.Depth())
+	return l, nil
+}
+
+func (n *node) giveConnection() { <-n.connections }
+
+// join puts a new channel to use, unless the member is no longer healthy or the device is another one.
+func (n *node) join(l *lane) bool {
+	p := n.pool
+	p.mu.Lock()
+	defer p.unlock()
+	if !n.gateOpen || n.left {
+		return false
+	}
+	if err := p.agree(n, l.device); err != nil {
+		n.fence(err.Error(), time.Now())
+		return false
+	}
+	n.lanes = append(n.lanes, l)
+	n.device = l.device
+	n.countPlaces()
+	if l.depth == 1 && n.spec.Depth > 1 {
+		p.c.cfg.Log.Warn("the HSM is not proven to echo labels: one request at a time on each channel", "member", n.name, "channel", l.number)
+	}
+	if n.health != healthOK && n.admitting {
+		n.admitted()
+	}
+	p.rebuild()
+	return true
+}
+
+// part notes that a channel has ended.
+func (n *node) part(l *lane) {
+	n.pool.mu.Lock()
+	defer n.pool.unlock()
+	n.ended(l)
+}
+
+// ended is part under the lock: a request may notice the loss before the goroutine that waits for it.
+func (n *node) ended(l *lane) {
+	p := n.pool
+	if !l.drop() {
+		return
+	}
+	cause := l.ch.Cause()
+	if l.ch.Poisoned() {
+		n.figures.poisoned++
+		p.c.metrics.resets[resetMalformed].Add(1)
+		p.c.cfg.Log.Error("HSM channel closed", "member", n.name, "channel", l.number, "reason", string(resetMalformed), "cause", cause)
+	} else {
+		p.c.metrics.resets[resetLost].Add(1)
+		p.c.cfg.Log.Warn("HSM channel lost", "member", n.name, "channel", l.number, "cause", cause)
+	}
+	n.lost(cause)
+}
+
+// drop takes a channel out of use; false: it was already. The caller holds pool.mu.
+func (l *lane) drop() bool {
+	if l.gone {
+		return false
+	}
+	l.gone = true
+	n := l.node
+	n.lanes = slices.DeleteFunc(n.lanes, func(o *lane) bool { return o == l })
+	n.countPlaces()
+	return true
+}
+
+// lost draws conclusions from the loss of a channel. The caller holds pool.mu.
+func (n *node) lost(cause error) {
+	now := time.Now()
+	if len(n.lanes) == 0 {
+		n.suspect("all channels are lost: "+text(cause), now)
+	} else {
+		n.doubt()
+	}
+	n.pool.rebuild()
+}
+
+// laneFailed notes why a channel could not be made.
+func (n *node) laneFailed(err error) {
+	p := n.pool
+	p.mu.Lock()
+	defer p.unlock()
+	n.probing.LastErr = err.Error()
+	if errors.Is(err, errDeviates) {
+		n.fence(err.Error(), time.Now())
+		return
+	}
+	n.doubt()
+}
+
+// heard is when anything last came from the device, as a drill lets it appear.
+func (l *lane) heard() time.Time {
+	heard := l.ch.Heard()
+	if f := l.node.fault.Load(); f != nil && f.Kind == member.FaultBlackHole && heard.After(f.since) {
+		return f.since
+	}
+	return heard
+}
+
+// exchange is one host command, through the fault of a drill where there is one.
+func (l *lane) exchange(ctx context.Context, request []byte) ([]byte, error) {
+	f := l.node.fault.Load()
+	if f == nil {
+		return l.ch.Exchange(ctx, request)
+	}
+	if err := f.before(ctx, l, codeOf(request)); err != nil {
+		return nil, err
+	}
+	answer, err := l.ch.Exchange(ctx, request)
+	if late := f.after(ctx, l, codeOf(request)); late != nil {
+		return nil, late
+	}
+	return answer, err
+}
+
+// do is the same for devices that are asked by function calls.
+func (l *lane) do(ctx context.Context, code string, work func(context.Context, driver.Channel) (int, string, error)) (int, string, error) {
+	f := l.node.fault.Load()
+	if f != nil {
+		if err := f.before(ctx, l, code); err != nil {
+			return 0, "", err
+		}
+	}
+	received, result, err := work(ctx, l.ch)
+	if f != nil {
+		if late := f.after(ctx, l, code); late != nil {
+			return 0, "", late
+		}
+	}
+	return received, result, err
+}
+
+// codeOf is the host command of a request: its first two letters, in every family that is asked by bytes.
+func codeOf(request []byte) string {
+	if len(request) < 2 {
+		return ""
+	}
+	return string(request[:2])
+}
+
+// result is what the journal says of an exchange.
+func (l *lane) result(answer []byte, err error) string {
+	switch {
+	case err == nil && l.node.resulter != nil:
+		return l.node.resulter.ResultOf(answer)
+	case err == nil:
+		return "00"
+	case driver.NotSent(err):
+		return exchangelog.NotSent
+	case errors.Is(err, context.Canceled), errors.Is(err, errCleared):
+		return exchangelog.Cancelled
+	case l.ch.Poisoned():
+		return exchangelog.Poisoned
+	}
+	return exchangelog.NoAnswer
+}
+
+func (l *lane) record(j Journal, purpose, code string, began, ended time.Time, sent, received int, result string) {
+	c := l.node.pool.c
+	j.Record(exchangelog.Exchange{
+		Serial: c.serials.Next(), At: began, Group: c.cfg.Name, Member: l.node.name, Channel: l.number, Command: code, For: purpose,
+		Sent: sent, Received: received, Took: ended.Sub(began), Result: result,
+	})
+}
+
+// late journals an answer whose request was given up: its result is dropped.
+func (l *lane) late(late driver.Late) {
+	if j := l.node.pool.c.journal(); j != nil {
+		l.record(j, "", late.Command, late.At, late.At.Add(late.Took), late.Sent, late.Received, exchangelog.Dropped)
+	}
+}
+
+// lineError is a failure that a drill makes, as a channel would report it.
+func lineError(class command.Class, code string, err error) error {
+	return &command.Error{Class: class, Command: code, Err: err}
+}
+
+// jittered shortens d by up to a quarter, so that many do not come back at the same moment.
+func jittered(d time.Duration) time.Duration { return d - rand.N(d/4+1) }
+
+func text(err error) string {
+	if err == nil {
+		return "no cause given"
+	}
+	return err.Error()
+}
