@@ -148,7 +148,11 @@ func (blockForm) attributes(usage keys.Usage, algorithm keys.Algorithm) string {
 	if algorithm != keys.TDES && code == "M3" {
 		code = "M1" // algorithm 3 is a matter of triple DES keys
 	}
-	return "#" + code + alg.tail + string(a.mode) + "00" + string(a.export) + "00"
+	export := a.export
+	if algorithm == keys.SM4 && export == 'E' {
+		export = 'S' // no key block carries SM4 keys to another LMK (docs/hsm-sim.md §9.4)
+	}
+	return "#" + code + alg.tail + string(a.mode) + "00" + string(export) + "00"
 }
 
 // keyBlock is what can be seen of a key block.

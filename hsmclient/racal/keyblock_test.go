@@ -238,7 +238,7 @@ func TestTranslateLMK(t *testing.T) {
 			"BWFF1U" + hex32 + ";002;0S0#51T2B00S00", blockTMK.Cryptogram},
 		"root to block":  {with(t, "old_domain=old", "lmk=keyblock"), old(tdes(keys.Root)), "BWFF1U" + hex32 + ";011;0S0#E7T2X00N00", blockRoot.Cryptogram},
 		"block to block": {with(t, "old_domain=old", "lmk=keyblock"), old(blockZPK), "BWFFF" + blockZPK.Cryptogram + ";FFF;0S0", blockZPK.Cryptogram},
-		"SM4 to block":   {with(t, "old_domain=old", "lmk=keyblock"), old(sm4(keys.ZoneMAC)), "BWFF1R" + hex32 + ";008;0S0#M141C00E00", blockText("M14C00E0")},
+		"SM4 to block":   {with(t, "old_domain=old", "lmk=keyblock"), old(sm4(keys.ZoneMAC)), "BWFF1R" + hex32 + ";008;0S0#M141C00S00", blockText("M14C00S0")},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
