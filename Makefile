@@ -38,7 +38,7 @@ demo: build ## Tell the story once on a fresh private system: issue, sign on, bu
 	@$(BIN)/keyward demo $(ARGS)
 
 .PHONY: test
-test: cc-check ## Run all tests
+test: cc-check softhsm-check ## Run all tests
 	go test $(RACE) -shuffle=on -timeout 15m ./...
 
 .PHONY: cc-check
@@ -46,6 +46,13 @@ cc-check:
 	@if [ -z "$(HAVE_CC)" ]; then \
 		if [ -n "$$CI" ]; then echo "make test: no C compiler, so no race detector: install gcc"; exit 1; fi; \
 		echo "SKIP: no C compiler found, the tests run without the race detector (install gcc to have it)"; fi
+
+# The PKCS#11 driver is tested on SoftHSM2, where Debian's package puts it.
+.PHONY: softhsm-check
+softhsm-check:
+	@if [ ! -e /usr/lib/softhsm/libsofthsm2.so ]; then \
+		if [ -n "$$CI" ]; then echo "make test: no SoftHSM2: install softhsm2"; exit 1; fi; \
+		echo "SKIP: no SoftHSM2 found, the tests of the PKCS#11 driver are left out (install softhsm2 to have them)"; fi
 
 .PHONY: test-short
 test-short: ## Run the tests without the race detector and without the end-to-end tests

@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	_ "time/tzdata" // time zones for machines that have none installed
 
@@ -13,16 +14,27 @@ import (
 	"github.com/keyward/keyward/internal/service"
 )
 
-func main() { os.Exit(run()) }
+func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
 
-func run() int {
+func run(args []string, out, errs io.Writer) int {
 	ctx, release := service.SignalContext(context.Background())
 	defer release()
-	if err := command().ExecuteContext(ctx); err != nil {
-		fmt.Fprintln(os.Stderr, "posp: "+err.Error())
-		return 1
+	c := command()
+	began := false
+	notice(c, &began)
+	c.SetArgs(args)
+	c.SetOut(out)
+	c.SetErr(errs)
+	err := c.ExecuteContext(ctx)
+	code := codeOf(err, began)
+	if err != nil {
+		text := "posp: " + err.Error()
+		if code == exitUsage {
+			text += "; see --help"
+		}
+		_, _ = fmt.Fprintln(errs, text)
 	}
-	return 0
+	return code
 }
 
 func command() *cobra.Command {
@@ -35,7 +47,7 @@ func command() *cobra.Command {
 		Use: "serve", Short: "Serve terminals, and operators on a second listener", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return serveFrontEnd(cmd.Context(), config) },
 	}
-	keys := &cobra.Command{Use: "keys", Short: "The key service: derives card keys and makes card scripts"}
+	keys := group(&cobra.Command{Use: "keys", Short: "The key service: derives card keys and makes card scripts"})
 	serveKeys := &cobra.Command{
 		Use: "serve", Short: "Serve the key service", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return serveKeyService(cmd.Context(), config) },
@@ -45,6 +57,6 @@ func command() *cobra.Command {
 		_ = c.MarkFlagRequired("config")
 	}
 	keys.AddCommand(serveKeys, importCommand())
-	root.AddCommand(serve, keys)
+	root.AddCommand(serve, keys, hsmCommand())
 	return root
 }

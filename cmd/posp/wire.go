@@ -102,7 +102,8 @@ func newHost(h posp.HostConfig, cfg posp.Config, hsm *hsmclient.Cluster, log *sl
 		return nil, fmt.Errorf("flow.timezone: %w", err)
 	}
 	return core.New(core.Config{
-		Name: h.Name, Addr: h.Addr, ZPK: h.ZPK.Key(keys.ZonePIN), ZAK: h.ZAK.Key(keys.ZoneMAC), AcquirerID: cfg.Flow.AcquirerID,
+		Name: h.Name, Addr: h.Addr, ZPK: h.ZPK.Key(keys.ZonePIN), ZPKTwins: h.ZPK.Keys(keys.ZonePIN)[1:],
+		ZAK: h.ZAK.Key(keys.ZoneMAC), ZAKTwins: h.ZAK.Keys(keys.ZoneMAC)[1:], AcquirerID: cfg.Flow.AcquirerID,
 		Location: location, Log: log, Registerer: reg,
 	}, hsm)
 }

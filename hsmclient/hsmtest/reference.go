@@ -6,6 +6,7 @@ import (
 	"crypto/des" // Reference calculations on public test keys.
 	"encoding/hex"
 	"math/bits"
+	"strings"
 	"testing"
 
 	"github.com/emmansun/gmsm/sm4"
@@ -29,6 +30,8 @@ func unhex(t testing.TB, s string) []byte {
 	}
 	return b
 }
+
+func upperHex(b []byte) string { return strings.ToUpper(hex.EncodeToString(b)) }
 
 func oddParity(key []byte) []byte {
 	out := bytes.Clone(key)

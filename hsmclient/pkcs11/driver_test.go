@@ -64,7 +64,9 @@ func codes(journal []exchange) string {
 	return strings.Join(list, " ")
 }
 
-func (c *talk) MAC(ctx context.Context, in command.MACInput) ([]byte, error) { return c.d.MAC(ctx, c, in) }
+func (c *talk) MAC(ctx context.Context, in command.MACInput) ([]byte, error) {
+	return c.d.MAC(ctx, c, in)
+}
 func (c *talk) VerifyMAC(ctx context.Context, in command.MACInput, expect []byte) (bool, error) {
 	return c.d.VerifyMAC(ctx, c, in, expect)
 }
@@ -316,8 +318,8 @@ func TestManySessions(t *testing.T) {
 	}
 	var working sync.WaitGroup
 	for range 6 {
+		c := open(t, at.settings())
 		working.Go(func() {
-			c := open(t, at.settings())
 			for range 50 {
 				if got, err := c.MAC(t.Context(), macOf(key)); err != nil || hex.EncodeToString(got) != hex.EncodeToString(want) {
 					t.Errorf("wrong MAC (%v)", err)

@@ -7,7 +7,6 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
-	"errors"
 	"fmt"
 	"os"
 	"sync"
@@ -86,7 +85,12 @@ func (l *library) login(ctx context.Context, h p11.SessionHandle, info p11.Token
 	// The binding wants a string; this one shares its memory with pin, which is wiped.
 	err = l.ctx.Login(h, p11.CKU_USER, unsafe.String(unsafe.SliceData(pin), len(pin))) //nolint:gosec // G103: a copy could not be wiped
 	switch r := resultOf(err); r {
-	case ckrOK, ckrAlreadyLoggedIn:
+	case ckrOK:
+		l.logins.mu.Lock()
+		delete(l.logins.refused, info.SerialNumber)
+		l.logins.mu.Unlock()
+		return nil
+	case ckrAlreadyLoggedIn:
 		return nil
 	case ckrPINIncorrect, ckrPINInvalid, ckrPINLength, ckrPINLocked:
 		l.logins.mu.Lock()
@@ -144,5 +148,3 @@ func readPIN(path string) ([]byte, pinMark, error) {
 	copy(mark.digest[:], digest.Sum(nil))
 	return pin, mark, nil
 }
-
-var errNoToken = errors.New("no such token")

@@ -8,7 +8,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -27,14 +29,12 @@ const (
 	testPIN = "1234"
 	// patience bounds every wait of a test; only a broken driver needs it all.
 	patience = 20 * time.Second
-	// poolSize is how many tokens the tests may take, one or two each.
-	poolSize = 40
 )
 
 // testLMK is a public test value.
 var testLMK = []byte("public test LMK of the pkcs11 td")
 
-// lab is what all tests share: SoftHSM2 reads its tokens once for a process, so they are made before the first test.
+// lab is what all tests share.
 var lab struct {
 	skip   string // why there is none
 	module string // the library with faults in front of SoftHSM2
@@ -42,6 +42,7 @@ var lab struct {
 	faults string
 	pin    string // file with the right PIN
 	next   atomic.Int32
+	making sync.Mutex // tokens are made one after the other, in the free slot
 }
 
 func TestMain(m *testing.M) {
@@ -97,82 +98,57 @@ func setUp(dir string) error {
 			return err
 		}
 	}
-	return makeTokens()
-}
-
-func poolLabel(i int) string { return fmt.Sprintf("pool %02d", i) }
-
-// makeTokens makes the pool and some tokens with something wrong.
-func makeTokens() error {
-	ctx := p11.New(lab.module)
-	if ctx == nil {
-		return errors.New("the library does not load")
-	}
-	defer ctx.Destroy()
-	if err := ctx.Initialize(); err != nil {
-		return err
-	}
-	defer func() { _ = ctx.Finalize() }()
-	for i := range poolSize {
-		if err := makeToken(ctx, poolLabel(i), lmkObject("LMK", testLMK)); err != nil {
-			return err
-		}
-	}
-	otherLMK := append([]byte("other "), testLMK[6:]...)
-	weak := append(lmkObject("LMK", testLMK), attribute(p11.CKA_EXTRACTABLE, true), attribute(p11.CKA_DECRYPT, true))
-	short := lmkObject("LMK", testLMK[:16])
-	return errors.Join(
-		makeToken(ctx, "other LMK", lmkObject("LMK", otherLMK)),
-		makeToken(ctx, "weak LMK", weak),
-		makeToken(ctx, "short LMK", short),
-		makeToken(ctx, "no LMK"),
-		makeToken(ctx, "two LMKs", lmkObject("LMK", testLMK), lmkObject("LMK", otherLMK)),
-		makeToken(ctx, "twin", lmkObject("LMK", testLMK)),
-		makeToken(ctx, "twin", lmkObject("LMK", testLMK)),
-	)
-}
-
-func lmkObject(label string, value []byte) []*p11.Attribute {
-	return []*p11.Attribute{
-		attribute(p11.CKA_CLASS, p11.CKO_SECRET_KEY), attribute(p11.CKA_KEY_TYPE, p11.CKK_AES), attribute(p11.CKA_TOKEN, true),
-		attribute(p11.CKA_PRIVATE, true), attribute(p11.CKA_LABEL, label), attribute(p11.CKA_VALUE, value), attribute(p11.CKA_SENSITIVE, true),
-		attribute(p11.CKA_WRAP, true), attribute(p11.CKA_UNWRAP, true), attribute(p11.CKA_SIGN, true), attribute(p11.CKA_ENCRYPT, false),
-		attribute(p11.CKA_EXTRACTABLE, false), attribute(p11.CKA_DECRYPT, false), // the last ones may be said again with another value
-	}
-}
-
-// makeToken makes a token in the free slot, which SoftHSM2 keeps last.
-func makeToken(ctx *p11.Ctx, label string, objects ...[]*p11.Attribute) error {
-	slots, err := ctx.GetSlotList(true)
-	if err != nil {
-		return err
-	}
-	slot := slots[len(slots)-1]
-	if err := ctx.InitToken(slot, "so-"+testPIN, label); err != nil {
-		return err
-	}
-	h, err := ctx.OpenSession(slot, p11.CKF_SERIAL_SESSION|p11.CKF_RW_SESSION)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = ctx.CloseSession(h) }()
-	if err := errors.Join(ctx.Login(h, p11.CKU_SO, "so-"+testPIN), ctx.InitPIN(h, testPIN), ctx.Logout(h), ctx.Login(h, p11.CKU_USER, testPIN)); err != nil {
-		return fmt.Errorf("%s: %w", label, err)
-	}
-	for _, o := range objects {
-		last := map[uint]*p11.Attribute{}
-		for _, a := range o {
-			last[a.Type] = a
-		}
-		once := make([]*p11.Attribute, 0, len(last))
-		for _, a := range last {
-			once = append(once, a)
-		}
-		if _, err := ctx.CreateObject(h, once); err != nil {
-			return fmt.Errorf("%s: %w", label, err)
-		}
-	}
 	return nil
+}
+
+// lmkObject is an LMK key as it must be, but for the changes.
+func lmkObject(value []byte, changes ...*p11.Attribute) []*p11.Attribute {
+	object := []*p11.Attribute{
+		attribute(p11.CKA_CLASS, p11.CKO_SECRET_KEY), attribute(p11.CKA_KEY_TYPE, p11.CKK_AES), attribute(p11.CKA_TOKEN, true),
+		attribute(p11.CKA_PRIVATE, true), attribute(p11.CKA_LABEL, "LMK"), attribute(p11.CKA_VALUE, value), attribute(p11.CKA_SENSITIVE, true),
+		attribute(p11.CKA_EXTRACTABLE, false), attribute(p11.CKA_ENCRYPT, false), attribute(p11.CKA_DECRYPT, false),
+		attribute(p11.CKA_WRAP, true), attribute(p11.CKA_UNWRAP, true), attribute(p11.CKA_SIGN, true),
+	}
+	for _, c := range changes {
+		i := slices.IndexFunc(object, func(a *p11.Attribute) bool { return a.Type == c.Type })
+		object[i] = c
+	}
+	return object
+}
+
+// makeToken makes a token with objects.
+func makeToken(tb testing.TB, label string, objects ...[]*p11.Attribute) token {
+	tb.Helper()
+	need(tb)
+	lib, err := acquire(tb.Context(), lab.module)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	defer lib.release()
+	lab.making.Lock()
+	defer lab.making.Unlock()
+	slots, err := lib.ctx.GetSlotList(true)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	slot := slots[len(slots)-1] // SoftHSM2 keeps the free one last
+	if err := lib.ctx.InitToken(slot, "so-"+testPIN, label); err != nil {
+		tb.Fatal(err)
+	}
+	h, err := lib.ctx.OpenSession(slot, p11.CKF_SERIAL_SESSION|p11.CKF_RW_SESSION)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	defer func() { _ = lib.ctx.CloseSession(h) }()
+	err = errors.Join(lib.ctx.Login(h, p11.CKU_SO, "so-"+testPIN), lib.ctx.InitPIN(h, testPIN), lib.ctx.Logout(h), lib.ctx.Login(h, p11.CKU_USER, testPIN))
+	for _, o := range objects {
+		_, e := lib.ctx.CreateObject(h, o)
+		err = errors.Join(err, e)
+	}
+	if err != nil {
+		tb.Fatalf("token %s: %v", label, err)
+	}
+	return token{label}
 }
 
 // need skips the test where SoftHSM2 is missing, and fails it in CI, which installs it.
@@ -187,20 +163,17 @@ func need(tb testing.TB) {
 	}
 }
 
-// token is one token of the pool that no other test uses.
+// token is one token, which only its test uses.
 type token struct {
 	label string
 }
 
 func newToken(tb testing.TB) token {
 	tb.Helper()
-	need(tb)
-	i := int(lab.next.Add(1)) - 1
-	if i >= poolSize {
-		tb.Fatal("the pool of tokens is empty: raise poolSize")
-	}
-	return token{poolLabel(i)}
+	return makeToken(tb, newLabel(), lmkObject(testLMK))
 }
+
+func newLabel() string { return fmt.Sprintf("token %d", lab.next.Add(1)) }
 
 // settings are those of a member on the token, changed by pairs of name and value; an empty value takes the setting away.
 func (k token) settings(pairs ...string) map[string]string {

@@ -47,7 +47,7 @@ func (d *Driver) open(ctx context.Context, to driver.Target) (*session, error) {
 		}
 	})
 	if !returned {
-		return nil, fmt.Errorf("the PKCS#11 library %s does not answer: %w", to.Addr, err)
+		return nil, tooSlow(err)
 	}
 	return s, err
 }
@@ -59,7 +59,7 @@ func (d *Driver) establish(ctx context.Context, lib *library, to driver.Target) 
 		return nil, err
 	}
 	if err := ctx.Err(); err != nil {
-		return nil, err
+		return nil, tooSlow(err)
 	}
 	flags := uint(p11.CKF_SERIAL_SESSION)
 	if !d.settings.readOnly {
@@ -88,7 +88,7 @@ func (s *session) prepare(ctx context.Context, info p11.TokenInfo) error {
 		return err
 	}
 	if err := ctx.Err(); err != nil {
-		return err
+		return tooSlow(err)
 	}
 	lmk, err := s.findLMK()
 	if err != nil {
@@ -96,6 +96,10 @@ func (s *session) prepare(ctx context.Context, info p11.TokenInfo) error {
 	}
 	s.lmk = lmk
 	return s.checkLMK()
+}
+
+func tooSlow(cause error) error {
+	return fmt.Errorf("the PKCS#11 library does not answer in time: %w", cause)
 }
 
 // find gives the slot of the token.

@@ -46,7 +46,7 @@ type meaning struct {
 
 // Next steps that several results share.
 const (
-	nextPIN     = "put the right PIN into pin_file; it is not tried a second time, so that the token does not lock it"
+	nextPIN     = "put the right PIN into pin_file, or touch the file when the token was given another PIN; the same file is not tried twice, so that the token does not lock"
 	nextLibrary = "look into the log of the PKCS#11 library and of the device"
 	nextObject  = "the key was taken out of the token"
 	nextPolicy  = "the token's policy or firmware does not allow it"

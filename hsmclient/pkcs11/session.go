@@ -96,7 +96,11 @@ func (s *session) retire() {
 
 // lost is the error of a request that found the session ended.
 func (s *session) lost(code string, sent bool) *command.Error {
-	return unanswered(code, sent, fmt.Errorf("%w: %w", driver.ErrLost, s.Cause()))
+	cause := fmt.Errorf("%w: %w", driver.ErrLost, s.Cause())
+	if !sent {
+		cause = fmt.Errorf("%w: %w", driver.ErrNotSent, cause)
+	}
+	return &command.Error{Class: command.MemberFault, Command: code, Err: cause}
 }
 
 // unanswered is the error of a request that brought no result.

@@ -6,35 +6,35 @@ import (
 )
 
 const (
-	// cmdA0 makes a track key: "1" make and export · type 3H · LMK scheme 1A · ";1" under a TMK · TMK · scheme 1A →
-	// key(LMK) · key(TMK) · KCV 6H (facts/hsm.md §1.3).
+	// cmdA0 makes a working key: "1" make and export · type 3H · LMK scheme 1A · ";1" under a TMK · TMK · scheme 1A · [attributes] →
+	// key(LMK) · key(TMK) · KCV 6H (facts/hsm.md §1.3; attributes docs/hsm-sim.md §9.3). Chinese boxes give 16H (facts/hsm.md §1.7.3).
 	cmdA0 = "A0"
 
 	a0Export     = "1"
 	a0UnderTMK   = ";1"
-	a0KCVDigits  = 6
-	a0RequestLen = 64
+	a0RequestLen = 192
 )
 
 func (d *Driver) requestA0(req command.WorkKey) []byte {
 	request := make([]byte, 0, a0RequestLen)
 	request = append(request, cmdA0+a0Export...)
-	request = append(request, d.typeOf(req.Usage)...)
-	request = append(request, lmkScheme(req.Algorithm))
+	request = append(request, d.form.typeOf(req.Usage)...)
+	request = append(request, d.form.scheme(req.Algorithm))
 	request = append(request, a0UnderTMK...)
 	request = append(request, req.Master.Cryptogram...)
-	return append(request, masterScheme(req.Algorithm))
+	request = append(request, masterScheme(req.Algorithm))
+	return append(request, d.form.attributes(req.Usage, req.Algorithm)...)
 }
 
-func parseA1(answer []byte, algorithm keys.Algorithm) (made, error) {
+func (d *Driver) parseA1(answer []byte, usage keys.Usage, algorithm keys.Algorithm) (made, error) {
 	f, err := open(cmdA0, answer)
 	if err != nil {
 		return made{}, err
 	}
 	m := made{
-		cryptogram:  f.key(lmkScheme(algorithm), "the key under the LMK"),
+		cryptogram:  d.keyUnderLMK(&f, usage, algorithm, "the key under the LMK"),
 		underMaster: f.keyBytes(algorithm),
-		kcv:         keys.KCV(f.hexText(a0KCVDigits, "the check value")),
+		kcv:         f.checkValue(),
 	}
 	if err := f.end(); err != nil {
 		return made{}, err

@@ -8,59 +8,41 @@ import (
 )
 
 const (
-	cmdBU = "BU" // type 2A · length flag 1N · key · [";" type 3H, with FF] · ";00" · KCV flag 1N → KCV 16H (facts/hsm.md §1.3)
+	cmdBU = "BU" // type 2A · length flag 1A · key · [";" type 3H, with FF] · ";00" · KCV flag 1N → KCV 16H (facts/hsm.md §1.3)
 
-	buLongForm  = "FF"   // the type stands in three digits behind the key
+	longForm    = "FF"   // the type stands in three digits behind the key
 	buWholeKCV  = ";000" // two reserved digits and flag 0: 16 digits
-	kcvDigits   = 16
-	rootKeyType = "011" // without its middle digit it would read like 001 (docs/hsm-sim.md §5.2)
+	rootKeyType = "011"  // without its middle digit it would read like 001 (docs/hsm-sim.md §5.2)
 )
 
 // CheckValue implements driver.Checker with BU.
 func (d *Driver) CheckValue(ctx context.Context, on driver.Conversation, key keys.Wrapped) (keys.KCV, error) {
-	if err := checkKey(cmdBU, "the key", key); err != nil {
+	if err := d.checkKey(cmdBU, "the key", key); err != nil {
 		return "", err
 	}
-	request, err := d.requestBU(key)
-	if err != nil {
-		return "", err
-	}
-	answer, err := on.Exchange(ctx, request)
+	answer, err := on.Exchange(ctx, d.requestBU(key))
 	if err != nil {
 		return "", err
 	}
 	return parseBV(answer)
 }
 
-func (d *Driver) requestBU(key keys.Wrapped) ([]byte, error) {
-	keyType := d.typeOf(key.Usage)
-	if keyType == "" {
-		return nil, refusal(cmdBU, "keys for %s have no type code", key.Usage)
-	}
-	request := make([]byte, 0, 72)
+func (d *Driver) requestBU(key keys.Wrapped) []byte {
+	keyType := d.form.typeOf(key.Usage)
+	long := keyType == rootKeyType || keyType == blockTypes
+	request := make([]byte, 0, 160)
 	request = append(request, cmdBU...)
-	if keyType == rootKeyType {
-		request = append(request, buLongForm...)
+	if long {
+		request = append(request, longForm...)
 	} else {
 		request = append(request, keyType[0], keyType[2])
 	}
-	request = append(request, lengthFlag(key.Cryptogram))
+	request = append(request, d.form.lengthFlag(key))
 	request = append(request, key.Cryptogram...)
-	if keyType == rootKeyType {
+	if long {
 		request = append(append(request, ';'), keyType...)
 	}
-	return append(request, buWholeKCV...), nil
-}
-
-// lengthFlag is 0, 1 or 2 for a key of 8, 16 or 24 bytes.
-func lengthFlag(cryptogram string) byte {
-	switch {
-	case len(cryptogram) <= 17:
-		return '0'
-	case len(cryptogram) == 33:
-		return '1'
-	}
-	return '2'
+	return append(request, buWholeKCV...)
 }
 
 // parseBV takes parity advice as success: the check value is right all the same.

@@ -7,7 +7,7 @@ const (
 	// destination format 2N · PAN 12N → PIN length 2N · block 16H · destination format 2N (facts/hsm.md §1.4).
 	cmdCA = "CA"
 
-	caRequestLen = 128
+	caRequestLen = 320
 )
 
 // requestCA writes CA and CC, which differ in the type of the source key only.

@@ -10,18 +10,18 @@ import (
 
 const (
 	// cmdKD diversifies: source type 3H · source key · destination type 3H · destination scheme 1A · mode 1H · levels 2H ·
-	// factors 16H each → key(LMK) · KCV 16H (facts/hsm.md §1.7.3; widths assumed in docs/hsm-sim.md §5.3).
+	// factors 16H each · [attributes] → key(LMK) · KCV 16H (facts/hsm.md §1.7.3; widths assumed in docs/hsm-sim.md §5.3).
 	cmdKD = "KD"
 
 	kdPBOC       = '0' // 8-byte factors, child = E(F) · E(NOT F)
 	maxLevels    = 8
-	kdFieldsLen  = 64
+	kdFieldsLen  = 192
 	factorDigits = 16
 )
 
 // Diversify implements driver.Diversifier with KD. The child's Version is left 0 for the caller to set.
 func (d *Driver) Diversify(ctx context.Context, on driver.Conversation, req command.Diversification) (keys.Wrapped, error) {
-	if err := checkKey(cmdKD, "the root key", req.Root, keys.Root); err != nil {
+	if err := d.checkKey(cmdKD, "the root key", req.Root, keys.Root); err != nil {
 		return keys.Wrapped{}, err
 	}
 	if req.Usage != keys.TerminalMaster && req.Usage != keys.CardControl {
@@ -37,7 +37,7 @@ func (d *Driver) Diversify(ctx context.Context, on driver.Conversation, req comm
 	if err != nil {
 		return keys.Wrapped{}, err
 	}
-	cryptogram, kcv, err := parseKE(answer, req.Root.Algorithm)
+	cryptogram, kcv, err := d.parseKE(answer, req.Usage, req.Root.Algorithm)
 	if err != nil {
 		return keys.Wrapped{}, err
 	}
@@ -47,24 +47,24 @@ func (d *Driver) Diversify(ctx context.Context, on driver.Conversation, req comm
 func (d *Driver) requestKD(req command.Diversification) []byte {
 	request := make([]byte, 0, kdFieldsLen+factorDigits*len(req.Factors))
 	request = append(request, cmdKD...)
-	request = append(request, d.typeOf(keys.Root)...)
+	request = append(request, d.form.typeOf(keys.Root)...)
 	request = append(request, req.Root.Cryptogram...)
-	request = append(request, d.typeOf(req.Usage)...)
-	request = append(request, lmkScheme(req.Root.Algorithm), kdPBOC)
+	request = append(request, d.form.typeOf(req.Usage)...)
+	request = append(request, d.form.scheme(req.Root.Algorithm), kdPBOC)
 	request = append2H(request, len(req.Factors))
 	for i := range req.Factors {
 		request = appendHex(request, req.Factors[i][:])
 	}
-	return request
+	return append(request, d.form.attributes(req.Usage, req.Root.Algorithm)...)
 }
 
 // parseKE takes parity advice as success: derived keys have no parity (facts/psam.md §1.1).
-func parseKE(answer []byte, algorithm keys.Algorithm) (string, keys.KCV, error) {
+func (d *Driver) parseKE(answer []byte, usage keys.Usage, algorithm keys.Algorithm) (string, keys.KCV, error) {
 	f, err := open(cmdKD, answer, codeVerify)
 	if err != nil {
 		return "", "", err
 	}
-	cryptogram := f.key(lmkScheme(algorithm), "the derived key")
+	cryptogram := d.keyUnderLMK(&f, usage, algorithm, "the derived key")
 	kcv := f.hexText(kcvDigits, "the check value")
 	if err := f.end(); err != nil {
 		return "", "", err

@@ -1,6 +1,7 @@
 package racal
 
 import (
+	"maps"
 	"slices"
 
 	"github.com/keyward/keyward/keys"
@@ -12,6 +13,9 @@ const (
 	schemeVariant = 'U' // 32H, double DES under an LMK
 	schemePlain   = 'X' // 32H, double DES in plain ECB: what a PSAM can read under its TMK
 	schemeSM4     = 'R' // 32H, SM4 (facts/hsm.md §1.7.3)
+	schemeTR31    = 'R' // a TR-31 block, where an LMK is of the key-block kind and the key is DES
+	schemeBlock   = 'S' // a key block under a key-block LMK
+	schemeStored  = 'K' // and four digits: a place in the device's user storage
 )
 
 // keyTypes are the 3-digit type codes by usage (facts/hsm.md §2.3; 011 and 30B from §1.7.3).
@@ -23,11 +27,11 @@ var keyTypes = map[keys.Usage]string{
 // legacyType is the one type of terminal keys on devices that do not separate them.
 const legacyType = "002"
 
-func (d *Driver) typeOf(usage keys.Usage) string {
-	if d.options.LegacyTypes && (usage == keys.PINKey || usage == keys.TerminalMaster) {
-		return legacyType
-	}
-	return keyTypes[usage]
+// legacyTypes is types with terminal master and terminal PIN keys in one.
+func legacyTypes(types map[keys.Usage]string) map[keys.Usage]string {
+	types = maps.Clone(types)
+	types[keys.PINKey], types[keys.TerminalMaster] = legacyType, legacyType
+	return types
 }
 
 // schemeDigits is the number of hex digits after a scheme letter, 0 for a letter that this driver does not speak.
@@ -43,9 +47,9 @@ func schemeDigits(scheme byte) int {
 	return 0
 }
 
-// lmkScheme and masterScheme are the schemes asked for when the device makes a key of an algorithm: under the LMK, and under a
-// terminal's master key (plain ECB, not the variant form, because no card undoes the variants).
-func lmkScheme(a keys.Algorithm) byte {
+// variantScheme and masterScheme are the schemes asked for when the device makes a key of an algorithm: under a variant LMK, and
+// under a terminal's master key (plain ECB, not the variant form, because no card undoes the variants).
+func variantScheme(a keys.Algorithm) byte {
 	switch a {
 	case keys.DES:
 		return schemeSingle
@@ -62,7 +66,7 @@ func masterScheme(a keys.Algorithm) byte {
 	if a == keys.TDES {
 		return schemePlain
 	}
-	return lmkScheme(a)
+	return variantScheme(a)
 }
 
 // keyBytes is the length of a working key of the algorithm.
@@ -81,34 +85,34 @@ func blockBytes(a keys.Algorithm) int {
 	return 8
 }
 
-// checkKey refuses a key of another usage, or one whose cryptogram has not the form of its algorithm, before anything is
-// sent: a field of the wrong length would shift all fields behind it.
-func checkKey(cmd, what string, key keys.Wrapped, usages ...keys.Usage) error {
+// checkKey refuses a key of another usage, or one whose cryptogram has not the form of its algorithm and of the device's LMK, before
+// anything is sent: a field of the wrong length would shift all fields behind it.
+func (d *Driver) checkKey(cmd, what string, key keys.Wrapped, usages ...keys.Usage) error {
 	if len(usages) > 0 && !slices.Contains(usages, key.Usage) {
 		return refusal(cmd, "%s is a key for %s, which this command must not use", what, key.Usage)
 	}
-	text := key.Cryptogram
-	if text == "" {
+	if key.Cryptogram == "" {
 		return refusal(cmd, "%s is missing", what)
 	}
-	scheme, digits := text[0], text[1:]
-	if len(text) == 16 {
-		scheme, digits = schemeSingle, text
+	if d.form.typeOf(key.Usage) == "" {
+		return refusal(cmd, "keys for %s have no type code", key.Usage)
 	}
-	var fits bool
-	switch key.Algorithm {
-	case keys.DES:
-		fits = scheme == schemeSingle
-	case keys.TDES:
-		fits = scheme != schemeSingle && scheme != schemeSM4
-	case keys.SM4:
-		fits = scheme == schemeSM4
-	case keys.AES:
+	if variantScheme(key.Algorithm) == 0 {
+		return refusal(cmd, "%s is a %s key, which the device does not know", what, key.Algorithm)
 	}
-	if !fits || len(digits) != schemeDigits(scheme) || !isHex(digits) {
-		return refusal(cmd, "the cryptogram of %s has not the form of a %s key (scheme letter and hex digits)", what, key.Algorithm)
+	if isStored(key.Cryptogram) || d.form.fits(key) {
+		return nil
 	}
-	return nil
+	return refusal(cmd, "the cryptogram of %s has not the form of a %s key of this device (%s)", what, key.Algorithm, d.form.shape())
+}
+
+// isStored says that the text is a place in the device's user storage.
+func isStored(cryptogram string) bool {
+	if len(cryptogram) != 1+indexDigits || cryptogram[0] != schemeStored {
+		return false
+	}
+	_, ok := decimal(cryptogram[1:])
+	return ok
 }
 
 func isHex(s string) bool {

@@ -12,7 +12,7 @@ const (
 	macSize8H    = '0'
 	macSize16H   = '1'
 	macZeros     = '1' // padding with zeros, method 1
-	macFieldsLen = 64  // all fields but the message
+	macFieldsLen = 160 // all fields but the message
 )
 
 func (d *Driver) requestM6(in command.MACInput) []byte {
@@ -23,7 +23,7 @@ func (d *Driver) requestM6(in command.MACInput) []byte {
 // appendMAC writes the fields that M6 and M8 share.
 func (d *Driver) appendMAC(request []byte, in command.MACInput, size byte) []byte {
 	request = append(request, macWhole, macBinary, size, '0'+byte(in.Algorithm), macZeros)
-	request = append(request, d.typeOf(in.Key.Usage)...)
+	request = append(request, d.form.typeOf(in.Key.Usage)...)
 	request = append(request, in.Key.Cryptogram...)
 	request = append4H(request, len(in.Data))
 	return append(request, in.Data...)

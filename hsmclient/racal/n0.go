@@ -8,26 +8,40 @@ import (
 	"github.com/keyward/keyward/hsmclient/driver"
 )
 
+// The commands that give random bytes, binary.
 const (
-	cmdN0 = "N0" // length 3N → random bytes, binary (facts/hsm.md §1.2)
+	cmdN0 = "N0" // length 3N (facts/hsm.md §1.2)
+	cmdCR = "CR" // length 4N, at most 2048: Chinese boxes (facts/hsm.md §1.7.3)
 
-	maxRandom = 256 // command.Randomizer; the field would allow 999
+	maxRandom = 256 // command.Randomizer; the fields would allow more
 )
 
-// Random implements driver.Randomizer with N0.
+// randomizer is one of them.
+type randomizer struct {
+	cmd    string
+	digits int // of the length
+}
+
+var (
+	randomN0 = randomizer{cmdN0, 3}
+	randomCR = randomizer{cmdCR, 4}
+)
+
+// Random implements driver.Randomizer with N0 or CR.
 func (d *Driver) Random(ctx context.Context, on driver.Conversation, n int) ([]byte, error) {
+	r := d.set.random
 	if n < 1 || n > maxRandom {
-		return nil, refusal(cmdN0, "%d random bytes were asked for, want 1 to %d", n, maxRandom)
+		return nil, refusal(r.cmd, "%d random bytes were asked for, want 1 to %d", n, maxRandom)
 	}
-	answer, err := on.Exchange(ctx, fmt.Appendf(nil, cmdN0+"%03d", n))
+	answer, err := on.Exchange(ctx, fmt.Appendf(nil, "%s%0*d", r.cmd, r.digits, n))
 	if err != nil {
 		return nil, err
 	}
-	return parseN1(answer, n)
+	return parseRandom(r.cmd, answer, n)
 }
 
-func parseN1(answer []byte, n int) ([]byte, error) {
-	f, err := open(cmdN0, answer)
+func parseRandom(cmd string, answer []byte, n int) ([]byte, error) {
+	f, err := open(cmd, answer)
 	if err != nil {
 		return nil, err
 	}

@@ -9,51 +9,39 @@ import (
 	"github.com/keyward/keyward/keys"
 )
 
-const (
-	cmdNC = "NC" // no fields → LMK check value 16H · firmware 9A, Chinese boxes: version 24A · serial 12A (facts/hsm.md §1.2, §1.7.3)
+// cmdNC has no fields → LMK check value 16H · firmware 9A; Chinese boxes: version 24A · serial number 12A (facts/hsm.md §1.2, §1.7.3).
+const cmdNC = "NC"
 
-	lmkCheckDigits = 16
-	firmwareLen    = 9
-	firmwareLenCN  = 24
-	serialLenCN    = 12
-)
+// ncLayout is what follows the check value.
+type ncLayout struct{ firmware, serial int }
 
-// Diagnose implements driver.Driver with NC.
+// Diagnose implements driver.Driver with NC, and JK where that tells the serial number.
 func (d *Driver) Diagnose(ctx context.Context, on driver.Conversation) (command.Diagnosis, error) {
+	diagnosis, err := d.probeNC(ctx, on)
+	if err != nil || !d.set.serial {
+		return diagnosis, err
+	}
+	diagnosis.Serial, err = serialNumber(ctx, on)
+	return diagnosis, err
+}
+
+func (d *Driver) probeNC(ctx context.Context, on driver.Conversation) (command.Diagnosis, error) {
 	answer, err := on.Exchange(ctx, []byte(cmdNC))
 	if err != nil {
 		return command.Diagnosis{}, err
 	}
-	return parseND(answer)
+	return parseND(answer, d.set.nc)
 }
 
-func parseND(answer []byte) (command.Diagnosis, error) {
+func parseND(answer []byte, layout ncLayout) (command.Diagnosis, error) {
 	f, err := open(cmdNC, answer)
 	if err != nil {
 		return command.Diagnosis{}, err
 	}
-	check := f.hexText(lmkCheckDigits, "the LMK check value")
-	n := firmwareLen
-	if len(f.rest) == firmwareLenCN+serialLenCN {
-		n = firmwareLenCN
-	}
-	firmware := f.take(n, "the firmware number")
-	for _, c := range firmware {
-		if c < ' ' || c > '~' {
-			f.fail("the firmware number is not printable")
-		}
-	}
-	var serial []byte
-	if n == firmwareLenCN {
-		serial = f.take(serialLenCN, "the serial number")
-	}
-	for _, c := range serial {
-		if c < ' ' || c > '~' {
-			f.fail("the serial number is not printable")
-		}
-	}
+	check := f.hexText(kcvDigits, "the LMK check value")
+	firmware, serial := f.text(layout.firmware, "the firmware number"), f.text(layout.serial, "the serial number")
 	if err := f.end(); err != nil {
 		return command.Diagnosis{}, err
 	}
-	return command.Diagnosis{LMKCheck: keys.KCV(check), Firmware: string(firmware), Serial: strings.TrimSpace(string(serial))}, nil
+	return command.Diagnosis{LMKCheck: keys.KCV(check), Firmware: strings.TrimSpace(firmware), Serial: strings.TrimSpace(serial)}, nil
 }

@@ -29,8 +29,8 @@ var pinFormatCodes = map[command.PINFormat]struct {
 // TranslatePIN implements driver.PINTranslator: CA from a terminal's PIN key, CC from a zone PIN key, TI where SM4 is on
 // either side.
 func (d *Driver) TranslatePIN(ctx context.Context, on driver.Conversation, req command.PINTranslation) (secret.PINBlock, error) {
-	cmd := pinCommand(req)
-	if err := checkPIN(cmd, req); err != nil {
+	cmd := d.pinCommand(req)
+	if err := d.checkPIN(cmd, req); err != nil {
 		return secret.PINBlock{}, err
 	}
 	var request []byte
@@ -47,21 +47,21 @@ func (d *Driver) TranslatePIN(ctx context.Context, on driver.Conversation, req c
 	return parsePIN(cmd, answer, req.To.Algorithm, pinFormatCodes[req.ToFormat].code)
 }
 
-func pinCommand(req command.PINTranslation) string {
-	switch {
-	case req.From.Algorithm == keys.SM4 || req.To.Algorithm == keys.SM4:
+func (d *Driver) pinCommand(req command.PINTranslation) string {
+	if req.From.Algorithm == keys.SM4 || req.To.Algorithm == keys.SM4 {
 		return cmdTI
-	case req.From.Usage == keys.ZonePIN:
-		return cmdCC
 	}
-	return cmdCA
+	if cmd, ok := d.set.pin[req.From.Usage]; ok {
+		return cmd
+	}
+	return cmdCA // it will refuse the key
 }
 
-func checkPIN(cmd string, req command.PINTranslation) error {
-	if err := checkKey(cmd, "the source PIN key", req.From, keys.PINKey, keys.ZonePIN); err != nil {
+func (d *Driver) checkPIN(cmd string, req command.PINTranslation) error {
+	if err := d.checkKey(cmd, "the source PIN key", req.From, keys.PINKey, keys.ZonePIN); err != nil {
 		return err
 	}
-	if err := checkKey(cmd, "the destination PIN key", req.To, keys.ZonePIN); err != nil {
+	if err := d.checkKey(cmd, "the destination PIN key", req.To, keys.ZonePIN); err != nil {
 		return err
 	}
 	for _, side := range []struct {

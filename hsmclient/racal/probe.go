@@ -1,9 +1,7 @@
 package racal
 
 import (
-	"bytes"
 	"context"
-	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -15,7 +13,7 @@ import (
 // activities.
 var probes = map[string]func(context.Context, *Driver, driver.Conversation) error{
 	cmdNC: func(ctx context.Context, d *Driver, on driver.Conversation) error {
-		_, err := d.Diagnose(ctx, on)
+		_, err := d.probeNC(ctx, on)
 		return err
 	},
 	cmdN0: func(ctx context.Context, d *Driver, on driver.Conversation) error {
@@ -55,59 +53,4 @@ func (*Driver) ResultOf(answer []byte) string {
 		return ""
 	}
 	return string(answer[2:headLen])
-}
-
-const (
-	cmdB2 = "B2" // length 4H · data → data; some devices give nothing back (facts/hsm.md §1.2)
-
-	echoText = "KEYWARD!"
-)
-
-func probeB2(ctx context.Context, _ *Driver, on driver.Conversation) error {
-	answer, err := on.Exchange(ctx, fmt.Appendf(nil, cmdB2+"%04X"+echoText, len(echoText)))
-	if err != nil {
-		return err
-	}
-	f, err := open(cmdB2, answer)
-	if err != nil {
-		return err
-	}
-	if len(f.rest) > 0 && !bytes.Equal(f.take(len(echoText), "the echo"), []byte(echoText)) {
-		f.fail("the echo is not what was sent")
-	}
-	return f.end()
-}
-
-const cmdNO = "NO" // mode 2N, 00 status → I/O buffer 1N · net 1N · sockets 2N or 4N · firmware 9A · reserved (facts/hsm.md §1.2)
-
-func probeNO(ctx context.Context, _ *Driver, on driver.Conversation) error {
-	answer, err := on.Exchange(ctx, []byte(cmdNO+"00"))
-	if err != nil {
-		return err
-	}
-	f, err := open(cmdNO, answer)
-	if err != nil {
-		return err
-	}
-	f.number(1, 10, "the size of the buffer") // what follows differs between versions of the firmware
-	return f.err
-}
-
-const (
-	cmdJK = "JK" // no fields → serial 12 · date 6 · time 6 · states … · tamper state … (facts/hsm.md §1.2)
-
-	jkHead = 24 // serial number, date and time
-)
-
-func probeJK(ctx context.Context, _ *Driver, on driver.Conversation) error {
-	answer, err := on.Exchange(ctx, []byte(cmdJK))
-	if err != nil {
-		return err
-	}
-	f, err := open(cmdJK, answer)
-	if err != nil {
-		return err
-	}
-	f.take(jkHead, "serial number, date and time") // the states behind differ between versions of the firmware
-	return f.err
 }

@@ -3,13 +3,15 @@ package racal
 import (
 	"context"
 	"fmt"
+	"strconv"
 
 	"github.com/keyward/keyward/hsmclient/command"
 	"github.com/keyward/keyward/hsmclient/driver"
 	"github.com/keyward/keyward/hsmclient/wire"
+	"github.com/keyward/keyward/keys"
 )
 
-// Options are the differences between devices of the family.
+// Options are the differences between devices that New takes; Make takes all.
 type Options struct {
 	// LegacyTypes says that the device has no separate types for terminal master and terminal PIN keys: both are 002
 	// instead of 80D and 70D (facts/hsm.md §2.3). Off for every device that can separate them.
@@ -18,22 +20,24 @@ type Options struct {
 
 // Driver speaks the host commands. It holds no state and may serve any number of devices at the same time.
 type Driver struct {
-	options   Options
 	frame     wire.Config
-	keyBlock  bool
+	set       set
+	form      form
+	zone      zoneForm
 	oldDomain string
 }
 
 // New returns a driver with all other settings at their normal values; Make takes settings.
 func New(options Options) *Driver {
-	d, err := Make(nil)
-	racal, ok := d.(*Driver)
-	if err != nil || !ok {
+	d, err := newDriver(map[string]string{"legacy_types": strconv.FormatBool(options.LegacyTypes)})
+	if err != nil {
 		panic(fmt.Sprintf("racal driver: its own normal settings are refused: %v", err))
 	}
-	racal.options = options
-	return racal
+	return d
 }
+
+// variantTypes are the key types under a variant LMK, also when the present one takes key blocks.
+func (d *Driver) variantTypes() map[keys.Usage]string { return d.set.types }
 
 // Name implements driver.Driver.
 func (*Driver) Name() string { return "racal" }
@@ -49,8 +53,15 @@ func (d *Driver) Open(ctx context.Context, to driver.Target) (driver.Channel, er
 
 // Capabilities implements driver.Capable.
 func (d *Driver) Capabilities() command.Capability {
-	return command.CanMakeWorkKey | command.CanTranslatePIN | command.CanMAC | command.CanDecryptTrack | command.CanDiversify |
-		command.CanExportForCard | command.CanCheck | command.CanRandom
+	can := command.CanMakeWorkKey | command.CanTranslatePIN | command.CanMAC | command.CanDecryptTrack | command.CanDiversify |
+		command.CanExportForCard | command.CanCheck | command.CanRandom | command.CanExchangeZone
+	if d.set.stores {
+		can |= command.CanStoreKey
+	}
+	if d.oldDomain != "" {
+		can |= command.CanTranslateLMK
+	}
+	return can
 }
 
 var (
@@ -68,4 +79,7 @@ var (
 	_ driver.CardExporter  = (*Driver)(nil)
 	_ driver.Checker       = (*Driver)(nil)
 	_ driver.Randomizer    = (*Driver)(nil)
+	_ driver.KeyStorer     = (*Driver)(nil)
+	_ driver.ZoneExchanger = (*Driver)(nil)
+	_ driver.LMKTranslator = (*Driver)(nil)
 )

@@ -1,6 +1,7 @@
 package racal
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -25,7 +26,16 @@ const defaultHeader = 4
 //	variant_set    payshield|sjj1310          the set of host commands (payshield)
 //	legacy_types   true|false   terminal master and terminal PIN keys are both of type 002 (false)
 //	old_domain     text         the LMK domain whose LMK is in the device's key-change storage, for BW (none)
+//	zone_form      variant|plain|tr31         the form in which keys leave under a zone master key (variant; tr31 with lmk=keyblock)
 func Make(settings map[string]string) (driver.Driver, error) {
+	d, err := newDriver(settings)
+	if err != nil {
+		return nil, err // not d: a nil *Driver in the interface would not be nil
+	}
+	return d, nil
+}
+
+func newDriver(settings map[string]string) (*Driver, error) {
 	p := parser{settings: settings}
 	d := &Driver{
 		frame: wire.Config{
@@ -33,9 +43,26 @@ func Make(settings map[string]string) (driver.Driver, error) {
 			BareLength:   p.choice("length_rule", "all", "payload") == 1,
 			Probe:        cmdNC,
 		},
-		options:   Options{LegacyTypes: p.flag("legacy_types", false)},
-		keyBlock:  p.choice("lmk", "variant", "keyblock") == 1,
 		oldDomain: p.text("old_domain"),
+	}
+	blocks, chinese := p.choice("lmk", "variant", "keyblock") == 1, p.choice("variant_set", "payshield", "sjj1310") == 1
+	legacy := p.flag("legacy_types", false)
+	d.set = payshield
+	switch {
+	case chinese:
+		d.set = sjj1310
+	case blocks:
+		d.set = payshieldBlocks
+	}
+	if legacy {
+		d.set.types = legacyTypes(d.set.types)
+	}
+	d.form, d.zone = variantForm{types: d.set.types}, zoneForm(p.choice("zone_form", "variant", "plain", "tr31"))
+	if blocks {
+		d.form = blockForm{}
+		if settings["zone_form"] == "" {
+			d.zone = zoneTR31
+		}
 	}
 	d.frame.Echo = p.flag("echo", d.frame.HeaderLength > 0)
 	d.frame.Trailer = p.flag("trailer", d.frame.Echo)
@@ -45,13 +72,16 @@ func Make(settings map[string]string) (driver.Driver, error) {
 		}
 		d.frame.Suffix = "%" + id
 	}
-	p.choice("variant_set", "payshield", "sjj1310")
 	switch {
 	case p.err != nil:
+	case chinese && blocks:
+		p.err = errors.New("setting lmk: the set sjj1310 has no key blocks: leave lmk out")
+	case d.zone == zoneTR31 && !blocks:
+		p.err = errors.New("setting zone_form: only a key-block LMK makes TR-31 blocks: set lmk to keyblock, or zone_form to variant or plain")
 	case d.frame.Echo && d.frame.HeaderLength == 0:
-		p.err = fmt.Errorf("setting echo: a header of length 0 cannot be given back: set echo to false, or header_length to what the device has")
+		p.err = errors.New("setting echo: a header of length 0 cannot be given back: set echo to false, or header_length to what the device has")
 	case d.frame.Trailer && !d.frame.Echo:
-		p.err = fmt.Errorf("setting trailer: it is of use only with echo: leave it out")
+		p.err = errors.New("setting trailer: it is of use only with echo: leave it out")
 	}
 	if err := p.end(); err != nil {
 		return nil, fmt.Errorf("racal driver: %w", err)

@@ -21,13 +21,13 @@ const (
 	shTake4       = "04" // a card takes 4 bytes
 	shHeaderLen   = 4    // LD, usage, version, algorithm (facts/psam.md §3.2)
 	maxMACHeader  = 16
-	shRequestLen  = 256
+	shRequestLen  = 384
 	cardKeyLength = 16
 )
 
 // ExportForCard implements driver.CardExporter with SH.
 func (d *Driver) ExportForCard(ctx context.Context, on driver.Conversation, req command.CardExport) (command.CardScript, error) {
-	if err := checkExport(req); err != nil {
+	if err := d.checkExport(req); err != nil {
 		return command.CardScript{}, err
 	}
 	answer, err := on.Exchange(ctx, d.requestSH(req))
@@ -40,11 +40,11 @@ func (d *Driver) ExportForCard(ctx context.Context, on driver.Conversation, req 
 	return parseSI(answer, cipherLen)
 }
 
-func checkExport(req command.CardExport) error {
-	if err := checkKey(cmdSH, "the control key", req.Control, keys.CardControl); err != nil {
+func (d *Driver) checkExport(req command.CardExport) error {
+	if err := d.checkKey(cmdSH, "the control key", req.Control, keys.CardControl); err != nil {
 		return err
 	}
-	if err := checkKey(cmdSH, "the exported key", req.Key, keys.TerminalMaster, keys.CardControl); err != nil {
+	if err := d.checkKey(cmdSH, "the exported key", req.Key, keys.TerminalMaster, keys.CardControl); err != nil {
 		return err
 	}
 	block := blockBytes(req.Control.Algorithm)
@@ -53,7 +53,7 @@ func checkExport(req command.CardExport) error {
 		return refusal(cmdSH, "a %s key cannot be a card's control key", req.Control.Algorithm)
 	case req.Key.Algorithm != req.Control.Algorithm:
 		return refusal(cmdSH, "a %s key cannot be exported under a %s control key", req.Key.Algorithm, req.Control.Algorithm)
-	case len(req.Control.Cryptogram) != len(req.Key.Cryptogram) || len(req.Key.Cryptogram) != 1+2*cardKeyLength:
+	case isTriple(req.Control.Cryptogram) || isTriple(req.Key.Cryptogram):
 		return refusal(cmdSH, "card keys have %d bytes", cardKeyLength)
 	case len(req.Header) != shHeaderLen:
 		return refusal(cmdSH, "the header has %d bytes, want %d", len(req.Header), shHeaderLen)
@@ -65,6 +65,9 @@ func checkExport(req command.CardExport) error {
 	return nil
 }
 
+// isTriple says that a cryptogram shows a key of three parts; of a key block or a stored key only the device knows.
+func isTriple(cryptogram string) bool { return len(cryptogram) == 1+48 }
+
 func (d *Driver) requestSH(req command.CardExport) []byte {
 	mac := shRetailMAC
 	if req.Control.Algorithm == keys.SM4 {
@@ -72,9 +75,9 @@ func (d *Driver) requestSH(req command.CardExport) []byte {
 	}
 	request := make([]byte, 0, shRequestLen)
 	request = append(request, cmdSH+shECB...)
-	request = append(request, d.typeOf(req.Control.Usage)...)
+	request = append(request, d.form.typeOf(req.Control.Usage)...)
 	request = append(request, req.Control.Cryptogram...)
-	request = append(request, d.typeOf(req.Key.Usage)...)
+	request = append(request, d.form.typeOf(req.Key.Usage)...)
 	request = append(request, req.Key.Cryptogram...)
 	request = append2H(request, len(req.Header))
 	request = appendHex(request, req.Header)

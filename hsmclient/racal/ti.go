@@ -13,7 +13,7 @@ const (
 
 	tiFromTerminal = '1' // TPK
 	tiZone         = '2' // ZPK
-	tiRequestLen   = 160
+	tiRequestLen   = 384
 )
 
 func requestTI(req command.PINTranslation) []byte {

@@ -28,7 +28,7 @@ func (d *Driver) MakeWorkKey(ctx context.Context, on driver.Conversation, req co
 	}
 	var m made
 	if cmd == cmdA0 {
-		m, err = parseA1(answer, req.Algorithm)
+		m, err = d.parseA1(answer, req.Usage, req.Algorithm)
 	} else {
 		m, err = parsePair(cmd, answer, req.Algorithm)
 	}
@@ -46,17 +46,11 @@ func (d *Driver) MakeWorkKey(ctx context.Context, on driver.Conversation, req co
 }
 
 func (d *Driver) requestWorkKey(req command.WorkKey) (cmd string, request []byte, err error) {
-	switch req.Usage {
-	case keys.PINKey:
-		cmd = cmdHC
-	case keys.MACKey:
-		cmd = cmdHA
-	case keys.TrackKey:
-		cmd = cmdA0
-	default:
-		return "", nil, refusal(cmdHC, "a key for %s is not a working key of a terminal", req.Usage)
+	cmd, ok := d.set.work[req.Usage]
+	if !ok {
+		return "", nil, refusal(cmdA0, "a key for %s is not a working key of a terminal", req.Usage)
 	}
-	if err := checkKey(cmd, "the terminal master key", req.Master, keys.TerminalMaster); err != nil {
+	if err := d.checkKey(cmd, "the terminal master key", req.Master, keys.TerminalMaster); err != nil {
 		return "", nil, err
 	}
 	fits := req.Master.Algorithm == keys.TDES && (req.Algorithm == keys.DES || req.Algorithm == keys.TDES) ||
@@ -75,7 +69,7 @@ func requestPair(cmd string, req command.WorkKey) []byte {
 	request := make([]byte, 0, 64)
 	request = append(request, cmd...)
 	request = append(request, req.Master.Cryptogram...)
-	return append(request, ';', masterScheme(req.Algorithm), lmkScheme(req.Algorithm), '0')
+	return append(request, ';', masterScheme(req.Algorithm), variantScheme(req.Algorithm), '0')
 }
 
 // parsePair reads what HA and HC answer: key under the TMK · key under the LMK.
@@ -86,7 +80,7 @@ func parsePair(cmd string, answer []byte, algorithm keys.Algorithm) (made, error
 	}
 	m := made{
 		underMaster: f.keyBytes(algorithm),
-		cryptogram:  f.key(lmkScheme(algorithm), "the key under the LMK"),
+		cryptogram:  f.key(variantScheme(algorithm), "the key under the LMK"),
 	}
 	if err := f.end(); err != nil {
 		return made{}, err

@@ -3,6 +3,7 @@ package dev
 import (
 	"os"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -88,7 +89,8 @@ func TestSamplesCarryTheKeysOfTheCeremony(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if cfg.Hosts[0].ZPK != keyConfig(held.ZPK) || cfg.Hosts[0].ZAK != keyConfig(held.ZAK) || cfg.SealKey != keyConfig(held.Seal) {
+	same := func(a, b posp.KeyConfig) bool { return reflect.DeepEqual(a, b) }
+	if !same(cfg.Hosts[0].ZPK, keyConfig(held.ZPK)) || !same(cfg.Hosts[0].ZAK, keyConfig(held.ZAK)) || !same(cfg.SealKey, keyConfig(held.Seal)) {
 		t.Error("deploy/config/posp.yaml has other keys than the ceremony gives")
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -95,10 +96,11 @@ type Probing struct {
 type Journal struct {
 	Dir       string           `yaml:"dir"`        // empty: no journal
 	Off       bool             `yaml:"off"`        // starts switched off; it can be switched on while running
-	MaxBytes  int64            `yaml:"max_bytes"`  // a file of this size is closed and the next one begun
-	MaxAge    service.Duration `yaml:"max_age"`    // likewise
-	KeepFiles int              `yaml:"keep_files"` // older ones are removed
+	FileBytes int64            `yaml:"file_bytes"` // a file of this size is closed and the next one begun
+	FileAge   service.Duration `yaml:"file_age"`   // likewise
+	KeepFiles int              `yaml:"keep_files"` // the oldest above this number are removed
 	KeepBytes int64            `yaml:"keep_bytes"` // likewise
+	KeepAge   service.Duration `yaml:"keep_age"`   // likewise
 }
 
 // List sets the member list that all instances share (docs/hsm-operation.md).
@@ -245,10 +247,11 @@ func (c Config) CheckSpec(profile service.Profile, s member.Spec) error {
 	if s.Role != "" && s.Role != member.Working && s.Role != member.Standby {
 		return fmt.Errorf("hsm.members: %s: role must be working or standby", s.Name)
 	}
-	if s.TLS != nil && (s.TLS.Cert == "" || s.TLS.Key == "" || s.TLS.CA == "") {
-		return fmt.Errorf("hsm.members: %s: tls needs cert, key and ca", s.Name)
+	if s.TLS != nil && (s.TLS.CA == "" || (s.TLS.Cert == "") != (s.TLS.Key == "")) {
+		return fmt.Errorf("hsm.members: %s: tls needs ca, and cert and key together", s.Name)
 	}
-	if profile == service.Production && s.TLS == nil && !s.Private {
+	// What is no host:port is the path of a library.
+	if _, _, err := net.SplitHostPort(s.Addr); err == nil && profile == service.Production && s.TLS == nil && !s.Private {
 		return fmt.Errorf("hsm.members: the line to %s is plain: give it tls, or declare the line private: true", s.Name)
 	}
 	return nil
@@ -271,7 +274,7 @@ func (c Config) Check(profile service.Profile) error {
 	}{
 		{"floor", int64(c.Floor)}, {"max_priority", int64(c.MaxPriority)}, {"max_members", int64(c.MaxMembers)},
 		{"max_waiting", int64(c.MaxWaiting)}, {"depth", int64(c.Depth)}, {"probing.admit_times", int64(c.Probing.AdmitTimes)},
-		{"journal.keep_files", int64(c.Journal.KeepFiles)}, {"journal.keep_bytes", c.Journal.KeepBytes}, {"journal.max_bytes", c.Journal.MaxBytes},
+		{"journal.keep_files", int64(c.Journal.KeepFiles)}, {"journal.keep_bytes", c.Journal.KeepBytes}, {"journal.file_bytes", c.Journal.FileBytes},
 	} {
 		need(n.value >= 0, "hsm.%s must not be below zero; 0 is the default", n.name)
 	}

@@ -3,7 +3,9 @@ package hsmops
 import (
 	_ "embed"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -14,7 +16,7 @@ var OpenAPI []byte
 
 // document is the part of an OpenAPI document that is merged.
 type document struct {
-	Paths      map[string]json.RawMessage `json:"paths"`
+	Paths      map[string]map[string]json.RawMessage `json:"paths"`
 	Components struct {
 		Schemas map[string]json.RawMessage `json:"schemas"`
 	} `json:"components"`
@@ -23,28 +25,88 @@ type document struct {
 // Document adds paths and schemas of this interface, and of more, to the OpenAPI document of a listener that serves others beside it.
 // What base has already stays.
 func Document(base []byte, more ...[]byte) ([]byte, error) {
+	return merge(base, append([][]byte{OpenAPI}, more...), func(path string) string { return path }, nil)
+}
+
+// RelayDocument adds the interface, drills included, to the document of a relay that serves it for several services. at stands in front of
+// the paths instead of /v1 and names the service by a parameter: /v1/posps/{posp}.
+func RelayDocument(base []byte, at string) ([]byte, error) {
+	_, name, _ := strings.Cut(at, "{")
+	parameter := map[string]any{
+		"name": strings.TrimSuffix(name, "}"), "in": "path", "required": true, "schema": map[string]string{"type": "string"}, "description": "Name of the service in the configuration.",
+	}
+	return merge(base, [][]byte{OpenAPI, DrillOpenAPI}, func(path string) string { return RelayPath(at, path) }, []any{parameter})
+}
+
+// RelayPath is where a relay serves a path of this interface.
+func RelayPath(at, path string) string { return at + strings.TrimPrefix(path, "/v1") }
+
+// Operation is a method with the pattern of a path.
+type Operation struct{ Method, Path string }
+
+// Operations are all of the interface, drills included, for a relay.
+func Operations() ([]Operation, error) {
+	var out []Operation
+	for _, one := range [][]byte{OpenAPI, DrillOpenAPI} {
+		doc, err := parse(one)
+		if err != nil {
+			return nil, err
+		}
+		for path, item := range doc.Paths {
+			for method := range item {
+				if method == "get" || method == "post" {
+					out = append(out, Operation{strings.ToUpper(method), path})
+				}
+			}
+		}
+	}
+	slices.SortFunc(out, func(a, b Operation) int { return strings.Compare(a.Path+a.Method, b.Path+b.Method) })
+	return out, nil
+}
+
+// parse reads a document and drops what is not below Prefix.
+func parse(text []byte) (document, error) {
+	var doc document
+	if err := json.Unmarshal(text, &doc); err != nil {
+		return doc, fmt.Errorf("hsm operation: openapi document: %w", err)
+	}
+	for path := range doc.Paths {
+		if !strings.HasPrefix(path, Prefix) {
+			delete(doc.Paths, path)
+		}
+	}
+	return doc, nil
+}
+
+func merge(base []byte, docs [][]byte, place func(path string) string, parameters []any) ([]byte, error) {
 	var out map[string]any
 	if err := json.Unmarshal(base, &out); err != nil {
 		return nil, fmt.Errorf("hsm operation: openapi document of the listener: %w", err)
 	}
-	paths, ok := out["paths"].(map[string]any)
-	components, has := out["components"].(map[string]any)
-	if !ok || !has {
-		return nil, fmt.Errorf("hsm operation: the listener's openapi document has no paths or no components")
+	paths, _ := out["paths"].(map[string]any)
+	components, _ := out["components"].(map[string]any)
+	schemas, _ := components["schemas"].(map[string]any)
+	if paths == nil || schemas == nil {
+		return nil, errors.New("hsm operation: the listener's openapi document has no paths or no schemas")
 	}
-	schemas, has := components["schemas"].(map[string]any)
-	if !has {
-		return nil, fmt.Errorf("hsm operation: the listener's openapi document has no schemas")
-	}
-	for _, one := range append([][]byte{OpenAPI}, more...) {
-		var add document
-		if err := json.Unmarshal(one, &add); err != nil {
-			return nil, fmt.Errorf("hsm operation: openapi document: %w", err)
+	for _, one := range docs {
+		add, err := parse(one)
+		if err != nil {
+			return nil, err
 		}
-		for path, item := range add.Paths {
-			if _, there := paths[path]; !there && strings.HasPrefix(path, Prefix) {
-				paths[path] = item
+		for path, operations := range add.Paths {
+			path = place(path)
+			if _, there := paths[path]; there {
+				continue
 			}
+			item := map[string]any{}
+			for method, operation := range operations {
+				item[method] = operation
+			}
+			if parameters != nil {
+				item["parameters"] = parameters
+			}
+			paths[path] = item
 		}
 		for name, schema := range add.Components.Schemas {
 			if _, there := schemas[name]; !there {

@@ -71,6 +71,7 @@ func (a *App) routes() (chi.Router, error) {
 	r.With(a.admit, once).Method(http.MethodPost, "/v1/cards", httpapi.HandlerFunc(a.postCard))
 	r.With(a.admit).Method(http.MethodGet, "/v1/cards/{psam}", httpapi.HandlerFunc(a.getCard))
 	r.With(a.admit).Method(http.MethodPost, "/v1/cards/{psam}/scripts", httpapi.HandlerFunc(a.postScript))
+	a.rewrapRoutes(r, once)
 	return r, nil
 }
 
@@ -200,6 +201,9 @@ func (a *App) result(operation string, err error) error {
 func problem(err error) *httpapi.Error {
 	refused := func(status int, detail, next string) *httpapi.Error {
 		return &httpapi.Error{Status: status, Detail: detail, NextStep: next, Cause: err}
+	}
+	if p := moveProblem(err); p != nil {
+		return p
 	}
 	_, fromHSM := errors.AsType[*command.Error](err)
 	switch {

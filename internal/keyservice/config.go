@@ -7,6 +7,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/keyward/keyward/internal/hsmconfig"
 	"github.com/keyward/keyward/internal/order"
 	"github.com/keyward/keyward/internal/service"
 	"github.com/keyward/keyward/keys"
@@ -24,8 +25,33 @@ type Config struct {
 	Clients []string `yaml:"clients"`
 	// HSM is the issuing group. Its devices should let nobody else in.
 	HSM service.HSMConfig `yaml:"hsm"`
+	// Rewrap is for moving keys from one LMK domain to another (docs/hsm-rewrap.md).
+	Rewrap RewrapConfig `yaml:"rewrap"`
 	// OrderKey is the path of the registry's public key (PEM), with which orders are signed.
 	OrderKey string `yaml:"order_key"`
+}
+
+// RewrapConfig says who may move keys between LMK domains, and with which devices.
+type RewrapConfig struct {
+	// Operators are the common names of the certificates of people who may start, switch and retire. Empty: nobody.
+	Operators []string `yaml:"operators"`
+	// HSM is a group made for migration, whose devices hold both domains between them and allow what the method needs. Left out: the issuing
+	// group, for keys that move inside one device.
+	HSM *hsmconfig.Config `yaml:"hsm,omitempty"`
+}
+
+// check checks the part as the profile wants it.
+func (c RewrapConfig) check(profile service.Profile) error {
+	if c.HSM == nil {
+		return nil
+	}
+	if err := c.HSM.Check(profile); err != nil {
+		return fmt.Errorf("rewrap: %w", err)
+	}
+	if c.HSM.List.Shared {
+		return errors.New("rewrap.hsm.list.shared: the group for migration is used by one service and lives as long as the move: set it to false")
+	}
+	return nil
 }
 
 // DefaultConfig holds the defaults of all settings that have one.
@@ -49,6 +75,7 @@ func (c *Config) Validate() error {
 	need(c.Listen.TLS != nil, "listen.tls: cert, key and ca are needed: the key service serves clients with certificates only")
 	need(c.HSM.Domain != "" && len(c.HSM.Members) > 0, "hsm: a domain and at least one member are needed")
 	need(c.OrderKey != "", "order_key: name the file with the registry's public key")
+	errs = append(errs, c.Rewrap.check(c.Profile))
 	if c.Profile == service.Production {
 		need(len(c.Clients) > 0, "clients: name whose certificates may ask, for example [posp]")
 		errs = append(errs, keys.RefuseTestKey("hsm.lmk_check", c.HSM.LMKCheck))

@@ -18,6 +18,7 @@ import (
 	"github.com/keyward/keyward/internal/httpapi"
 	"github.com/keyward/keyward/internal/keystore"
 	"github.com/keyward/keyward/internal/pgpool"
+	"github.com/keyward/keyward/internal/rewrap"
 	"github.com/keyward/keyward/internal/service"
 )
 
@@ -39,13 +40,22 @@ type HSM interface {
 	command.Diagnoser
 }
 
+// MigrationHSM is what moving keys between LMK domains needs. The group must hold both domains, and its devices must allow check values in both.
+type MigrationHSM interface {
+	command.Checker
+	command.LMKTranslator
+	command.ZoneExchanger
+}
+
 // Options are the parts that the wiring chooses.
 type Options struct {
-	Config   Config
-	HSM      HSM
-	Log      *slog.Logger
-	Registry *prometheus.Registry
-	Now      func() time.Time // default time.Now
+	Config Config
+	HSM    HSM
+	// Migration is the group of rewrap.hsm; nil: keys can only be moved inside a device of the issuing group that holds both LMKs.
+	Migration MigrationHSM
+	Log       *slog.Logger
+	Registry  *prometheus.Registry
+	Now       func() time.Time // default time.Now
 }
 
 // App is one key service. Use it once: New, Start, Stop.
@@ -57,8 +67,9 @@ type App struct {
 	server  *httpapi.Server
 
 	store    *keystore.Store   // set by Start
+	moves    *rewrap.Engine    // set by Start
 	orderKey ed25519.PublicKey // set by Start
-	checked  sync.Map          // key numbers (int64) of parents that the HSM has vouched for
+	checked  sync.Map          // vouched: parents that the HSM has vouched for
 }
 
 // New prepares an app; nothing runs before Start.
@@ -91,6 +102,13 @@ func (a *App) Start(ctx context.Context) error {
 	}
 	a.life.Add("database connections", stopTime, func(context.Context) error { pool.Close(); return nil })
 	a.store = keystore.New(pool)
+	if a.moves, err = rewrap.New(a.rewrapConfig(pool)); err != nil {
+		return err
+	}
+	if err := a.moves.Start(ctx); err != nil {
+		return err
+	}
+	a.life.Add("moving keys", stopTime, a.moves.Stop)
 	a.ready.Add("database", pool.Ping)
 	a.ready.Add("hsm", func(ctx context.Context) error { _, err := a.opt.HSM.Diagnose(ctx); return err })
 

@@ -29,10 +29,16 @@ func (a *App) parent(ctx context.Context, name string, usage keys.Usage, algorit
 	return k, a.vouch(ctx, k)
 }
 
+// vouched names a key in the LMK domain in which the HSM has vouched for it; after a move it is asked again.
+type vouched struct {
+	id     int64
+	domain string
+}
+
 // vouch asks the HSM once for the check value of a stored key: a swapped cryptogram, another LMK or a public test key shows here,
 // before anything is derived.
 func (a *App) vouch(ctx context.Context, k keystore.Key) error {
-	if _, known := a.checked.Load(k.ID); known {
+	if _, known := a.checked.Load(vouched{k.ID, k.Domain}); known {
 		return nil
 	}
 	told, err := a.opt.HSM.CheckValue(ctx, k.Wrapped)
@@ -47,7 +53,7 @@ func (a *App) vouch(ctx context.Context, k keystore.Key) error {
 	if err := a.refuseTestKey(k.Name, told); err != nil {
 		return err
 	}
-	a.checked.Store(k.ID, struct{}{})
+	a.checked.Store(vouched{k.ID, k.Domain}, struct{}{})
 	return nil
 }
 

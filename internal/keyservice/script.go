@@ -65,5 +65,21 @@ func (a *App) scriptKeys(ctx context.Context, psamNo string, step writeStep) (co
 		control, controlErr = card(keystore.AppName(psamNo), keys.CardControl)
 		key, keyErr = card(keystore.CardName(psamNo), keys.TerminalMaster)
 	}
-	return control, key, errors.Join(controlErr, keyErr)
+	if err := errors.Join(controlErr, keyErr); err != nil {
+		return control, key, err
+	}
+	return a.together(ctx, control, key)
+}
+
+// together gives two keys in one LMK domain, as a command needs them (C7): while keys move, one may have changed over before the other.
+func (a *App) together(ctx context.Context, control, key keystore.Key) (keystore.Key, keystore.Key, error) {
+	there, err := a.store.InDomain(ctx, control, key.Domain)
+	if err == nil {
+		return there, key, nil
+	}
+	if !errors.Is(err, keystore.ErrNotFound) {
+		return control, key, err
+	}
+	back, err := a.store.InDomain(ctx, key, control.Domain)
+	return control, back, err
 }

@@ -52,11 +52,42 @@ type KeyConfig struct {
 	Version    int            `yaml:"version"`
 	Cryptogram string         `yaml:"cryptogram"`
 	KCV        keys.KCV       `yaml:"kcv"`
+	// Twins are the same key in other LMK domains, for the time in which keys move between them ("posp hsm rewrap key" makes them).
+	Twins []TwinConfig `yaml:"twins"`
+}
+
+// TwinConfig is a configured key in another LMK domain.
+type TwinConfig struct {
+	Domain     string `yaml:"domain"`
+	Cryptogram string `yaml:"cryptogram"`
 }
 
 // Key gives the key for a usage.
 func (k KeyConfig) Key(u keys.Usage) keys.Wrapped {
 	return keys.Wrapped{Usage: u, Algorithm: k.Algorithm, Version: k.Version, Domain: k.Domain, Cryptogram: k.Cryptogram, KCV: k.KCV}
+}
+
+// Keys gives the key and its twins.
+func (k KeyConfig) Keys(u keys.Usage) keys.Twins {
+	all := keys.Twins{k.Key(u)}
+	for _, t := range k.Twins {
+		twin := all[0]
+		twin.Domain, twin.Cryptogram = t.Domain, t.Cryptogram
+		all = append(all, twin)
+	}
+	return all
+}
+
+// check refuses twins that are none.
+func (k KeyConfig) check(where string) error {
+	seen := map[string]bool{k.Domain: true}
+	for _, t := range k.Twins {
+		if t.Domain == "" || t.Cryptogram == "" || seen[t.Domain] {
+			return fmt.Errorf("%s.twins: each twin needs a cryptogram and an LMK domain of its own, other than that of the key", where)
+		}
+		seen[t.Domain] = true
+	}
+	return nil
 }
 
 // JournalConfig sets the journal (design.md §4).
@@ -119,6 +150,9 @@ func (c *Config) Validate() error {
 	need(c.HSM.Domain != "" && len(c.HSM.Members) > 0, "hsm: a domain and at least one member are needed")
 	need(len(c.Hosts) > 0, "hosts: at least one is needed")
 	need(c.SealKey.Cryptogram != "", "seal_key: the key that seals card data at rest is needed")
+	for _, k := range c.placedKeys() {
+		errs = append(errs, k.key.check(k.place))
+	}
 	errs = append(errs, c.Flow.complete(), c.checkProduction())
 	return errors.Join(errs...)
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/keyward/keyward/internal/link"
 	"github.com/keyward/keyward/internal/pgpool"
 	"github.com/keyward/keyward/internal/posp/device"
+	"github.com/keyward/keyward/internal/posp/domains"
 	"github.com/keyward/keyward/internal/posp/host"
 	"github.com/keyward/keyward/internal/posp/journal"
 	"github.com/keyward/keyward/internal/posp/reverse"
@@ -99,6 +100,13 @@ func (a *App) Start(ctx context.Context) error {
 	}
 	a.life.Add("database connections", stopTime, func(context.Context) error { pool.Close(); return nil })
 	a.ready.Add("database", pool.Ping)
+
+	// What this posp is configured for, so that no key moves to an LMK domain in which it could not be used here (C7).
+	told := domains.New(pool, cfg.Instance, cfg.domains(), log)
+	if err := told.Start(ctx); err != nil {
+		return err
+	}
+	a.life.Add("domains", stopTime, told.Stop)
 
 	// Working keys in memory, restored, so that nobody has to sign on again.
 	f.keys = workkeys.New(pool, log, now)
@@ -200,7 +208,8 @@ func (a *App) startTerminals(ctx context.Context) error {
 // sealer waits, within the start's bound, for the HSM to compute the sealing keys.
 func (a *App) sealer(ctx context.Context) (*seal.Sealer, error) {
 	for {
-		s, err := seal.New(ctx, a.opt.HSM, a.opt.Config.SealKey.Key(sealUsage))
+		key := a.opt.Config.SealKey.Keys(sealUsage)
+		s, err := seal.New(ctx, a.opt.HSM, key[0], key[1:]...)
 		if err == nil {
 			return s, nil
 		}

@@ -202,10 +202,14 @@ func (f *flow) regroup(ctx context.Context, in *incoming, req *txn.Request, entr
 		return out, nil
 	}
 	zone := h.Zone()
+	zpk, err := zone.PINIn(in.set.PIK.Domain)
+	if err != nil {
+		return out, &refusal{code: codeSystem, why: "translate the PIN", err: err}
+	}
 	ctx, cancel := context.WithTimeout(ctx, f.cfg.HSMTimeout.Std())
 	defer cancel()
 	block, err := f.hsm.TranslatePIN(ctx, command.PINTranslation{
-		From: in.set.PIK, To: zone.PIN, FromFormat: command.PINISO0, ToFormat: zone.Format, Block: req.PINBlock, PAN: req.PAN,
+		From: in.set.PIK, To: zpk, FromFormat: command.PINISO0, ToFormat: zone.Format, Block: req.PINBlock, PAN: req.PAN,
 	})
 	if err != nil {
 		return out, err

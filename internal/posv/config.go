@@ -3,6 +3,7 @@ package posv
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/keyward/keyward/internal/service"
@@ -23,8 +24,18 @@ type Config struct {
 	Approvers []string `yaml:"approvers"`
 	// OrderKeyFile holds the Ed25519 key that signs approved orders: PEM, PKCS#8.
 	OrderKeyFile service.SecretFile `yaml:"order_key_file"`
+	// POSPs are the services whose HSM operation posv relays: every posp, and the key service.
+	POSPs []POSPConfig `yaml:"posps"`
 	// Timezone is the one of all times in the console.
 	Timezone string `yaml:"timezone"`
+}
+
+// POSPConfig is one service with an HSM operation.
+type POSPConfig struct {
+	Name string `yaml:"name"`
+	URL  string `yaml:"url"` // of hsm_operation: https://host:port
+	// TLS is posv's certificate there; its name must be among hsm_operation.relays.
+	TLS *service.TLSConfig `yaml:"tls,omitempty"`
 }
 
 // DefaultConfig holds the defaults of all settings that have one.
@@ -48,6 +59,12 @@ func (c *Config) Validate() error {
 	need(c.OrderKeyFile != "", "order_key_file: name the file that holds the key that signs orders; make one with: openssl genpkey -algorithm ed25519")
 	if _, err := time.LoadLocation(c.Timezone); err != nil || c.Timezone == "" {
 		errs = append(errs, fmt.Errorf("timezone %q is not known; use a name like Asia/Shanghai", c.Timezone))
+	}
+	names := map[string]bool{}
+	for _, p := range c.POSPs {
+		need(p.Name != "" && !strings.ContainsAny(p.Name, "/?#% ") && !names[p.Name], "posps: each needs a name of its own, of letters, digits and hyphens")
+		need(strings.HasPrefix(p.URL, "https://") && p.TLS != nil, "posps: "+p.Name+" needs an address that begins with https://, and tls: HSMs are operated with certificates only")
+		names[p.Name] = true
 	}
 	errs = append(errs, c.API.CheckPlain(c.Profile, "api"))
 	need(c.Profile != service.Production || c.API.TLS != nil || c.TokenFile != "",

@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/keyward/keyward/internal/hsmops"
 	"github.com/keyward/keyward/internal/httpapi"
 	"github.com/keyward/keyward/internal/order"
 	"github.com/keyward/keyward/internal/pgpool"
@@ -54,6 +55,7 @@ type App struct {
 	guard   guard
 	keys    *keyStore
 	server  *httpapi.Server
+	posps   map[string]*hsmops.Client // by name
 }
 
 // New prepares an app; nothing runs before Start.
@@ -104,6 +106,10 @@ func (a *App) Start(ctx context.Context) error {
 	a.ready.Add("database", a.pool.Ping)
 	a.devices, a.orders, a.keys = registry.New(a.pool), orders.New(a.pool, key), &keyStore{pool: a.pool}
 	a.life.Go("housekeeping", stopTime, a.housekeep)
+
+	if err := a.openPOSPs(); err != nil {
+		return err
+	}
 
 	// The listener last: whoever is let in finds everything in place.
 	if a.console, err = console.New(console.Options{Registry: a.devices, Location: location, Now: a.opt.Now, Log: a.opt.Log}); err != nil {

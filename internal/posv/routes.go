@@ -10,6 +10,7 @@ import (
 
 	"github.com/go-chi/chi/v5"
 
+	"github.com/keyward/keyward/internal/hsmops"
 	"github.com/keyward/keyward/internal/httpapi"
 	"github.com/keyward/keyward/internal/registry"
 	"github.com/keyward/keyward/internal/service"
@@ -23,9 +24,16 @@ const defaultPage = 100
 
 // routes is the registry API and the console.
 func (a *App) routes() (chi.Router, error) {
-	r, err := httpapi.NewRouter(a.opt.Log, openAPI, service.AdminHandler(a.ready, a.opt.Registry, false), a.metrics.observe)
+	doc, err := hsmops.RelayDocument(openAPI, relayAt)
+	if err != nil {
+		return nil, err
+	}
+	r, err := httpapi.NewRouter(a.opt.Log, doc, service.AdminHandler(a.ready, a.opt.Registry, false), a.metrics.observe)
 	if err != nil {
 		return nil, fmt.Errorf("registry API: %w", err)
+	}
+	if err := a.hsmRoutes(r); err != nil {
+		return nil, err
 	}
 	r.Group(func(r chi.Router) {
 		r.Use(bounded)

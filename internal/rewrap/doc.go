@@ -86,11 +86,11 @@ type Progress struct {
 	Done        int     `json:"done"` // proven twins
 	Left        int     `json:"left"`
 	Differences int     `json:"differences"`
-	Switched    int     `json:"switched"`     // of Done: those that work in the new domain
-	Native      int     `json:"native"`       // made in the new domain; they have no twin
-	Rate        float64 `json:"rate"`         // keys copied per second, over the last minute
-	ETA         string  `json:"eta"`          // a duration; "" when nothing is left or nothing moves
-	WorkKeySets int     `json:"work_key_set"` // sets of terminals that still serve in the old domain
+	Switched    int     `json:"switched"`      // of Done: those that work in the new domain
+	Native      int     `json:"native"`        // made in the new domain; they have no twin
+	Rate        float64 `json:"rate"`          // keys copied per second, over the last minute
+	ETA         string  `json:"eta"`           // a duration; "" when nothing is left or nothing moves
+	WorkKeySets int     `json:"work_key_sets"` // sets of terminals that still serve in the old domain
 }
 
 // Blocker is a reason why a job cannot be switched or retired yet.

@@ -27,13 +27,21 @@ type Config struct {
 
 // HSM is one simulated device.
 type HSM struct {
-	Name           string `yaml:"name"`
-	Serial         string `yaml:"serial"`   // shown in GET /v1/hsms only: no host command tells it
-	Firmware       string `yaml:"firmware"` // nine characters; empty: 0001-0900
-	LMKSeed        string `yaml:"lmk_seed"` // empty: the public test LMK
-	Ports          []Port `yaml:"ports"`
-	MaxConnections int    `yaml:"max_connections"` // 0: 64
-	HistorySize    int    `yaml:"history_size"`    // 0: 1000 commands
+	Name         string `yaml:"name"`
+	Serial       string `yaml:"serial"`   // at most twelve characters, which JK tells too; empty: a value of the simulator's
+	Set          string `yaml:"set"`      // commands: payshield (empty) or sjj1310
+	Firmware     string `yaml:"firmware"` // nine characters, in the set sjj1310 up to 24; empty: a value of the simulator's
+	LMKSeed      string `yaml:"lmk_seed"` // variant LMK, id 00; empty: the public test LMK
+	BlockLMKSeed string `yaml:"key_block_lmk_seed"`
+	DefaultLMK   string `yaml:"default_lmk"` // id that a command without one means; empty: 00
+	// Old LMKs by the id that their keys go to: none, 00, 01, test-old, seed:TEXT or keyblock:TEXT (docs/hsm-sim.md §9.5).
+	OldLMKs        map[string]string `yaml:"old_lmks"`
+	HeaderLength   *int              `yaml:"header_length"` // 0 to 255; left out: 4
+	LengthRule     string            `yaml:"length_rule"`   // all (empty) or payload
+	Ports          []Port            `yaml:"ports"`
+	MaxConnections int               `yaml:"max_connections"`  // 0: 64
+	HistorySize    int               `yaml:"history_size"`     // 0: 1000 commands
+	RatedPerSecond int               `yaml:"rated_per_second"` // full load in the answer to J2; 0: 2500
 	// How fast the device is by nature. Mending goes back to these.
 	LatencyMS         int `yaml:"latency_ms"`
 	JitterMS          int `yaml:"jitter_ms"`
@@ -44,7 +52,7 @@ type HSM struct {
 type Port struct {
 	Name  string `yaml:"name"` // empty: the group
 	Addr  string `yaml:"addr"`
-	Group string `yaml:"group"` // the list of commands: online, issuing or all (docs/hsm-sim.md §4)
+	Group string `yaml:"group"` // the list of commands: online, issuing, migration or all (docs/hsm-sim.md §4)
 }
 
 // Bank is the simulated core bank.
@@ -120,7 +128,7 @@ func (k Key) bytes() ([]byte, error) {
 
 // groups are the lists of commands that a port may have.
 var groups = map[string]func() []string{
-	"online": hsm.OnlineCommands, "issuing": hsm.IssuingCommands, "all": hsm.AllCommands,
+	"online": hsm.OnlineCommands, "issuing": hsm.IssuingCommands, "migration": hsm.MigrationCommands, "all": hsm.AllCommands,
 }
 
 var _ service.Validator = (*Config)(nil)
@@ -148,7 +156,7 @@ func (c *Config) Validate() error {
 		names[h.Name] = true
 		for j, p := range h.Ports {
 			if groups[p.Group] == nil {
-				add("hsms[%d].ports[%d].group: want online, issuing or all", i, j)
+				add("hsms[%d].ports[%d].group: want online, issuing, migration or all", i, j)
 			}
 		}
 	}

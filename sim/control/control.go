@@ -175,7 +175,9 @@ type device struct {
 func newDevice(cfg HSM, log *slog.Logger) (*device, error) {
 	natural := hsm.Faults{LatencyMS: cfg.LatencyMS, JitterMS: cfg.JitterMS, CommandsPerSecond: cfg.CommandsPerSecond}
 	out := hsm.Config{
-		LMKSeed: cfg.LMKSeed, MaxConnections: cfg.MaxConnections, HistorySize: cfg.HistorySize, Firmware: cfg.Firmware,
+		Set: cfg.Set, Serial: cfg.Serial, Firmware: cfg.Firmware, LMKSeed: cfg.LMKSeed, BlockLMKSeed: cfg.BlockLMKSeed, DefaultLMK: cfg.DefaultLMK,
+		OldLMKs: cfg.OldLMKs, HeaderLength: cfg.HeaderLength, LengthRule: cfg.LengthRule,
+		MaxConnections: cfg.MaxConnections, HistorySize: cfg.HistorySize, RatedPerSecond: cfg.RatedPerSecond,
 		Faults: natural, Logger: log.With("hsm", cfg.Name),
 	}
 	cfg.Ports = slices.Clone(cfg.Ports) // the caller's stay as they are

@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
+	"reflect"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/go-chi/chi/v5"
@@ -48,10 +51,7 @@ type PortStatus struct {
 
 func (d *device) status() HSMStatus {
 	s := HSMStatus{Name: d.cfg.Name, Serial: d.cfg.Serial, Ports: []PortStatus{}, Faults: d.sim.Faults(), Counters: d.sim.Counters()}
-	f := s.Faults
-	s.Healthy = f.LatencyMS == d.natural.LatencyMS && f.JitterMS == d.natural.JitterMS && f.CommandsPerSecond == d.natural.CommandsPerSecond &&
-		f.MaxConnections == 0 && !f.Refuse && !f.BlackHole && !f.AcceptThenClose && f.DropEvery == 0 && !f.Shuffle &&
-		f.WrongHeaderEvery == 0 && f.GarbleEvery == 0 && len(f.ErrorCodes) == 0 && f.LMKSeed == "" && len(f.Hold) == 0
+	s.Healthy = reflect.DeepEqual(s.Faults, d.natural)
 	for _, p := range d.cfg.Ports {
 		one := PortStatus{Name: p.Name, Group: p.Group, Addr: p.Addr}
 		if bound := d.sim.Addr(p.Name); bound != nil {
@@ -112,7 +112,18 @@ func mend(w http.ResponseWriter, r *http.Request, d *device) error {
 
 // breakage is the body of POST break.
 type breakage struct {
-	How string `json:"how"` // refuse, black_hole or slow
+	How string `json:"how"` // a key of ways
+}
+
+// ways are the breakages with a name of their own.
+var ways = map[string]func(*hsm.Faults){
+	"refuse":       func(f *hsm.Faults) { f.Refuse = true },
+	"reset":        func(f *hsm.Faults) { f.Refuse, f.Reset = true, true },
+	"black_hole":   func(f *hsm.Faults) { f.BlackHole = true },
+	"stall":        func(f *hsm.Faults) { f.Stall = true },
+	"slow":         func(f *hsm.Faults) { f.LatencyMS = slowMS },
+	"wrong_lmk":    func(f *hsm.Faults) { f.LMKSeed = "wrong" },
+	"wrong_result": func(f *hsm.Faults) { f.WrongResultEvery = 1 },
 }
 
 func breakHSM(w http.ResponseWriter, r *http.Request, d *device) error {
@@ -120,15 +131,10 @@ func breakHSM(w http.ResponseWriter, r *http.Request, d *device) error {
 	if err := httpapi.DecodeJSON(w, r, &b); err != nil {
 		return err
 	}
-	ways := map[string]func(*hsm.Faults){
-		"refuse":     func(f *hsm.Faults) { f.Refuse = true },
-		"black_hole": func(f *hsm.Faults) { f.BlackHole = true },
-		"slow":       func(f *hsm.Faults) { f.LatencyMS = slowMS },
-	}
 	way := ways[b.How]
 	if way == nil {
 		return &httpapi.Error{
-			Status: http.StatusBadRequest, Detail: "how must be refuse, black_hole or slow",
+			Status: http.StatusBadRequest, Detail: "how must be one of " + strings.Join(slices.Sorted(maps.Keys(ways)), ", "),
 			NextStep: "PUT /v1/hsms/{name}/faults sets every other fault",
 		}
 	}

@@ -49,7 +49,7 @@ func TestBreakAndMend(t *testing.T) {
 	if err := echo(testWait); err != nil {
 		t.Fatal(err)
 	}
-	for _, how := range []string{"refuse", "black_hole", "slow"} {
+	for _, how := range []string{"refuse", "reset", "black_hole", "stall", "slow"} {
 		status, err := b.BreakHSM(t.Context(), "hsm1", how)
 		if err != nil || status.Healthy {
 			t.Fatalf("%s: %+v %v", how, status, err)

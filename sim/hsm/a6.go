@@ -81,11 +81,10 @@ func (q *request) importBlock(keyType string, zmk, sealed rawKey, letter byte) e
 	if k == nil {
 		return advice
 	}
-	field, code := q.station.lmks.block.seal(a, k)
-	if code != codeOK {
+	if code := q.putInBlock(a, k); code != codeOK {
 		return code
 	}
-	q.out = append(append(q.out, field...), k.checkValue()[:6]...)
+	q.out = append(q.out, k.checkValue()[:6]...)
 	return advice
 }
 

@@ -62,19 +62,23 @@ func (q *request) permitNew(b birth, types, usages typeSet) errorCode {
 // putNew appends a new key under the LMK to the answer and keeps it in the user storage when the request asks for that.
 func (q *request) putNew(b birth, k *key) errorCode {
 	start := len(q.out)
-	code := codeOK
+	put := func() errorCode { return q.putUnderLMK(b.keyType, b.letter, k) }
 	if q.blocks {
-		var field []byte
-		if field, code = q.station.lmks.block.seal(b.attr, k); code == codeOK {
-			q.out = append(q.out, field...)
-		}
-	} else {
-		code = q.putUnderLMK(b.keyType, b.letter, k)
+		put = func() errorCode { return q.putInBlock(b.attr, k) }
 	}
-	if code != codeOK {
+	if code := put(); code != codeOK {
 		return code
 	}
 	return q.keep(b.keyType, q.out[start:], k)
+}
+
+// putInBlock appends a key under the key-block LMK to the answer.
+func (q *request) putInBlock(a attributes, k *key) errorCode {
+	field, code := q.station.lmks.block.seal(a, k)
+	if code == codeOK {
+		q.out = append(q.out, field...)
+	}
+	return code
 }
 
 // mayLeave checks the exportability of a key from a key block; under a variant LMK the key type has decided.

@@ -14,7 +14,10 @@ func runBU(q *request) errorCode {
 	if !f.lengthFits() {
 		return codeLengthFlag
 	}
-	if f.raw.letter != letterBlock && !q.rule.permits(f.keyType) {
+	if q.blocks != (f.keyType == blockType) {
+		return codeKeyType
+	}
+	if !q.blocks && !q.rule.permits(f.keyType) {
 		return codeForbidden
 	}
 	k, code := q.open(f.keyType, anyKey, f.raw, codeSource)

@@ -95,11 +95,7 @@ func (q *request) putOldInBlock(keyType string, letter byte, k *key) errorCode {
 	} else if q.attr != nil {
 		return codeInput // The header of a key block does not change on the way.
 	}
-	field, code := q.station.lmks.block.seal(a, k)
-	if code == codeOK {
-		q.out = append(q.out, field...)
-	}
-	return code
+	return q.putInBlock(a, k)
 }
 
 // meansSame says whether a usage is that of a key type.

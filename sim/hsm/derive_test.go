@@ -36,8 +36,8 @@ func TestCheckValues(t *testing.T) {
 			same(t, v.ID+" 6H", short[:min(n, 6)], want[:min(n, 6)])
 		}
 	}
-	for _, group := range []string{"aes_cmac_zero", "aes_ecb_zero", "aes_cmac_empty"} {
-		t.Logf("kcv %s: %d rows skipped: the simulator has no AES keys", group, len(file.Group(t, group)))
+	for _, group := range []string{"aes_ecb_zero", "aes_cmac_empty"} {
+		t.Logf("kcv %s: %d rows skipped: not the check value of AES keys here", group, len(file.Group(t, group)))
 	}
 }
 

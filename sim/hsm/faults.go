@@ -184,7 +184,10 @@ func wrongResult(answer []byte) {
 		copy(code, codeAdvice)
 	case string(answer[:2]) == "M9" && string(code) == string(codeAdvice):
 		copy(code, codeOK)
-	case string(code) > string(codeAdvice) || len(result) == 0:
+	case string(code) > string(codeAdvice):
+		return
+	}
+	if len(result) == 0 {
 		return
 	}
 	for i := len(result) / 2; i < len(result); i++ {

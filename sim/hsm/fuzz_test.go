@@ -57,7 +57,7 @@ func blockBodies(tb testing.TB, d *Device) map[string]string {
 		"BW block": "BWFF1" + old + ";80D;0S0#51T2B00S00", "CA block": "CA" + k("71T2B00N00") + zpk + "12" + pin + "0147550000025321",
 		"KD block": "KDFFF" + k("E7T2X00N00") + "FFFS0010000000000000001#51T2B00S00", "KR block": "KRFFFS#M141C00N00",
 		"M2 block": "M20111FFF" + k("23T2D00N00") + clear[:16] + block, "M6 block": "M601131FFF" + k("M3T2G00N00") + block,
-		"M8 AES": "M801260FFF" + blockKey(tb, d, "M6A1V00N00", clear) + "0010" + clear[:16] + strings.Repeat("0", 32),
+		"M8 AES":   "M801260FFF" + blockKey(tb, d, "M6A1V00N00", clear) + "0010" + clear[:16] + strings.Repeat("0", 32),
 		"S0 block": "S00308FFF" + k("E2T2N00N00") + "0000" + "01" + "0003abc" + clear[:16],
 		"SH block": "SH00FFF" + k("E1T2N00N00") + "FFF" + tmk + "0413220100" + "0103" + "04" + "01" + "1122334400000000" + "05" + "84D400001C",
 	}

@@ -11,8 +11,6 @@ import (
 
 // Groups of thales_lmk.json that no test here runs, with the reason.
 var skippedLMKGroups = map[string]string{
-	"old_test_lmk": "only used by the migration command BW, which the simulator does not have",
-	"migrate":      "needs BW",
 	"components":   "needs A4, GG or GY",
 	"dukpt_to_zpk": "needs CI",
 	"pvv_cvv":      "needs DG, DC, EC or CW",

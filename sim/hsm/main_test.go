@@ -94,6 +94,9 @@ func (c *client) receive() (header, body string, err error) {
 	return string(msg[:4]), string(msg[4:]), nil
 }
 
+// readFull reads raw bytes.
+func readFull(c *client, into []byte) (int, error) { return io.ReadFull(c.r, into) }
+
 // ask sends a command and returns error code and fields of its answer, after checking header and response code.
 func (c *client) ask(body string) (code, rest string) {
 	c.tb.Helper()

@@ -104,7 +104,17 @@ static u login(u h, u who, void *pin, u n) { CALL(on_session(h, "C_Login", &code
 static u destroy(u h, u o) { CALL(on_session(h, "C_DestroyObject", &code), DESTROY, (u, u), (h, o), NULL); }
 static u attribute(u h, u o, void *t, u n) { CALL(on_session(h, "C_GetAttributeValue", &code), ATTRIBUTE, (u, u, void *, u), (h, o, t, n), NULL); }
 static u find(u h, void *o, u max, void *n) { CALL(on_session(h, "C_FindObjects", &code), FIND, (u, void *, u, void *), (h, o, max, n), NULL); }
-static u sign(u h, void *d, u n, void *s, void *m) { CALL(on_session(h, "C_Sign", &code), SIGN, (u, void *, u, void *, void *), (h, d, n, s, m), s ? m : NULL); }
+static u sign(u h, void *d, u n, void *s, void *m)
+{
+	u code = 0, rv, rest = 64;
+	char junk[64];
+	int how = on_session(h, "C_Sign", &code);
+	int dropped = how == ANSWER; /* an error ends the operation: the real one is ended by doing it */
+	rv = ((u(*)(u, void *, u, void *, void *))real.f[SIGN])(h, d, n, dropped ? junk : s, dropped ? (void *)&rest : m);
+	if (dropped)
+		return code;
+	FINISH(how, code, rv, s ? m : NULL);
+}
 static u verify(u h, void *d, u n, void *s, u m) { CALL(on_session(h, "C_Verify", &code), VERIFY, (u, void *, u, void *, u), (h, d, n, s, m), NULL); }
 static u generate(u h, void *m, void *t, u n, void *k) { CALL(on_session(h, "C_GenerateKey", &code), GENERATE, (u, void *, void *, u, void *), (h, m, t, n, k), NULL); }
 static u wrap(u h, void *m, u by, u k, void *w, void *n) { CALL(on_session(h, "C_WrapKey", &code), WRAP, (u, void *, u, u, void *, void *), (h, m, by, k, w, n), w ? n : NULL); }

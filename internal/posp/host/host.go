@@ -6,6 +6,7 @@ package host
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/keyward/keyward/hsmclient/command"
@@ -31,7 +32,19 @@ type Host interface {
 // Zone is the protection of PIN blocks on the way to a host.
 type Zone struct {
 	PIN    keys.Wrapped // the zone PIN key (ZPK)
+	Twins  keys.Twins   // the same key in further LMK domains
 	Format command.PINFormat
+}
+
+// PINIn gives the zone PIN key in an LMK domain: a PIN can only be translated between two keys of one domain (C7).
+func (z Zone) PINIn(domain string) (keys.Wrapped, error) {
+	if z.PIN.Domain == domain {
+		return z.PIN, nil
+	}
+	if twin, ok := z.Twins.In(domain); ok {
+		return twin, nil
+	}
+	return keys.Wrapped{}, fmt.Errorf("the zone PIN key has no twin in LMK domain %q, in which the terminal's PIN key is; add it to the host's zpk.twins", domain)
 }
 
 // Request is a transaction as a host needs it. PINBlock is already under the host's zone PIN key, tracks are clear.

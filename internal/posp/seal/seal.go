@@ -38,8 +38,21 @@ type Sealer struct {
 	digestKey secret.Key
 }
 
-// New has the HSM compute the keys. key is a double-length MAC key (usage Seal).
-func New(ctx context.Context, hsm MACer, key keys.Wrapped) (*Sealer, error) {
+// New has the HSM compute the keys. key is a double-length MAC key (usage Seal); its twins in other LMK domains give the same keys, and are
+// asked one after the other when the HSM cannot use those before. So data that was sealed in one domain opens in the other.
+func New(ctx context.Context, hsm MACer, key keys.Wrapped, twins ...keys.Wrapped) (*Sealer, error) {
+	var failed error
+	for _, k := range append([]keys.Wrapped{key}, twins...) {
+		s, err := newFrom(ctx, hsm, k)
+		if err == nil {
+			return s, nil
+		}
+		failed = errors.Join(failed, err)
+	}
+	return nil, failed
+}
+
+func newFrom(ctx context.Context, hsm MACer, key keys.Wrapped) (*Sealer, error) {
 	if key.Usage != keys.Seal {
 		return nil, fmt.Errorf("sealing key is a %s key, want %s", key.Usage, keys.Seal)
 	}

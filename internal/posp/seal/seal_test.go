@@ -81,3 +81,35 @@ func TestWrongKeyUsageIsRefused(t *testing.T) {
 		t.Fatal("a zone PIN key was accepted as a sealing key")
 	}
 }
+
+// TestTwins: the same key in another LMK domain gives the same sealing keys, and serves when the first domain has no device.
+func TestTwins(t *testing.T) {
+	t.Parallel()
+	hsm := func(away string) hsmFunc {
+		return func(in command.MACInput) ([]byte, error) {
+			if in.Key.Domain == away {
+				return nil, &command.Error{Class: command.Unavailable, Command: "M6"}
+			}
+			sum := sha256.Sum256(append([]byte("the same key"), in.Data...))
+			return sum[:8], nil
+		}
+	}
+	old := keys.Wrapped{Usage: keys.Seal, Domain: "old", Cryptogram: "U1"}
+	twin := keys.Wrapped{Usage: keys.Seal, Domain: "new", Cryptogram: "S1"}
+	before, err := seal.New(t.Context(), hsm(""), old, twin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, away := range []string{"old", "new"} {
+		after, err := seal.New(t.Context(), hsm(away), old, twin)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := after.Open(before.Seal([]byte("card"), nil), nil); err != nil || string(got) != "card" {
+			t.Errorf("without domain %s: %v", away, err)
+		}
+	}
+	if _, err := seal.New(t.Context(), hsm("old"), old); err == nil {
+		t.Error("sealing keys without a device")
+	}
+}

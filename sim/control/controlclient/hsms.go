@@ -21,7 +21,7 @@ func (c *Client) SetHSMFaults(ctx context.Context, name string, f hsm.Faults) (c
 	return send[control.HSMStatus](ctx, c, http.MethodPut, hsmPath(name, "faults"), f)
 }
 
-// BreakHSM breaks a device: how is refuse, black_hole or slow.
+// BreakHSM breaks a device: how is refuse, reset, black_hole, stall, slow, wrong_lmk or wrong_result.
 func (c *Client) BreakHSM(ctx context.Context, name, how string) (control.HSMStatus, error) {
 	return send[control.HSMStatus](ctx, c, http.MethodPost, hsmPath(name, "break"), map[string]string{"how": how})
 }

@@ -43,6 +43,8 @@ type Config struct {
 	ZPK keys.Wrapped
 	// ZAK is the zone MAC key, double-length (field 128).
 	ZAK keys.Wrapped
+	// ZPKTwins and ZAKTwins are the same keys in further LMK domains, while keys move between them.
+	ZPKTwins, ZAKTwins keys.Twins
 	// PINFormat is the format of field 52; the dialect knows command.PINISO0 only, which is also the default.
 	PINFormat command.PINFormat
 	// AcquirerID is field 32, 1 to 11 digits.
@@ -84,6 +86,12 @@ func (c *Config) complete() error {
 	need(c.Addr != "", "address is missing, want host:port")
 	need(!c.ZPK.IsZero() && c.ZPK.Usage == keys.ZonePIN, "zone PIN key is missing or has another usage than zpk")
 	need(!c.ZAK.IsZero() && c.ZAK.Usage == keys.ZoneMAC, "zone MAC key is missing or has another usage than zak")
+	for _, twin := range c.ZPKTwins {
+		need(!twin.IsZero() && twin.Usage == keys.ZonePIN && twin.Domain != c.ZPK.Domain, "a twin of the zone PIN key is no zpk of another LMK domain")
+	}
+	for _, twin := range c.ZAKTwins {
+		need(!twin.IsZero() && twin.Usage == keys.ZoneMAC && twin.Domain != c.ZAK.Domain, "a twin of the zone MAC key is no zak of another LMK domain")
+	}
 	need(c.PINFormat == command.PINISO0, "PIN block format: this dialect knows ISO format 0 (01) only")
 	need(len(c.AcquirerID) >= 1 && len(c.AcquirerID) <= 11 && strings.Trim(c.AcquirerID, "0123456789") == "", "acquirer id must have 1 to 11 digits")
 	if err := errors.Join(errs...); err != nil {

@@ -106,7 +106,9 @@ func (h *Host) Stop(ctx context.Context) error {
 func (h *Host) Name() string { return h.cfg.Name }
 
 // Zone implements host.Host.
-func (h *Host) Zone() host.Zone { return host.Zone{PIN: h.cfg.ZPK, Format: h.cfg.PINFormat} }
+func (h *Host) Zone() host.Zone {
+	return host.Zone{PIN: h.cfg.ZPK, Twins: h.cfg.ZPKTwins, Format: h.cfg.PINFormat}
+}
 
 // Ready implements host.Host: nil when connected and signed on.
 func (h *Host) Ready() error {

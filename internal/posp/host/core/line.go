@@ -52,7 +52,7 @@ func (h *Host) ask(ctx context.Context, on line, m *iso.Message) (*iso.Message, 
 	if err != nil {
 		return nil, txn.NotSent, fmt.Errorf("encode %s: %w", m.MTI(), err)
 	}
-	mac, err := h.hsm.MAC(ctx, command.MACInput{Key: h.cfg.ZAK, Algorithm: command.MACAlg3, Data: mab})
+	mac, err := withZAK(h, mab, func(in command.MACInput) ([]byte, error) { return h.hsm.MAC(ctx, in) })
 	if err != nil {
 		return nil, txn.NotSent, fmt.Errorf("make the MAC of %s: %w", m.MTI(), err)
 	}
@@ -79,6 +79,19 @@ func (h *Host) ask(ctx context.Context, on line, m *iso.Message) (*iso.Message, 
 	return got, txn.Answered, nil
 }
 
+// withZAK works with the zone MAC key. While keys move between LMK domains its twin in another domain serves too: it is asked when the
+// preferred domain has no device, and the bank cannot see the difference.
+func withZAK[T any](h *Host, mab []byte, work func(command.MACInput) (T, error)) (T, error) {
+	out, err := work(command.MACInput{Key: h.cfg.ZAK, Algorithm: command.MACAlg3, Data: mab})
+	for _, twin := range h.cfg.ZAKTwins {
+		if err == nil || command.ClassOf(err) != command.Unavailable {
+			break
+		}
+		out, err = work(command.MACInput{Key: twin, Algorithm: command.MACAlg3, Data: mab})
+	}
+	return out, err
+}
+
 // check decodes an answer, has its MAC verified and compares it with the request. A refusal has a reason for the metrics.
 func (h *Host) check(ctx context.Context, request *iso.Message, frame []byte) (*iso.Message, refusal, error) {
 	answer, err := codec.Decode(frame)
@@ -96,7 +109,7 @@ func (h *Host) check(ctx context.Context, request *iso.Message, frame []byte) (*
 	// The answer is here: its check has time of its own.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), answerCheckTimeout)
 	defer cancel()
-	right, err := h.hsm.VerifyMAC(ctx, command.MACInput{Key: h.cfg.ZAK, Algorithm: command.MACAlg3, Data: mab}, mac)
+	right, err := withZAK(h, mab, func(in command.MACInput) (bool, error) { return h.hsm.VerifyMAC(ctx, in, mac) })
 	if err != nil {
 		return nil, notVerified, fmt.Errorf("MAC of the answer cannot be verified: %w", err)
 	}

@@ -5,6 +5,7 @@ import (
 	"strconv"
 
 	"github.com/keyward/keyward/hsmclient/command"
+	"github.com/keyward/keyward/keys"
 )
 
 // maxData bounds the data field of one host command in bytes. The devices' buffer is 32K including all other fields
@@ -134,8 +135,57 @@ func (f *fields) number(n, base int, what string) int {
 	return int(v)
 }
 
+// text gives n printable characters.
+func (f *fields) text(n int, what string) string {
+	text := f.take(n, what)
+	for _, c := range text {
+		if c < ' ' || c > '~' {
+			f.fail("%s is not printable", what)
+			return ""
+		}
+	}
+	return string(text)
+}
+
+// kcvDigits is a whole check value, shortKCV the usual printed form.
+const (
+	kcvDigits = 16
+	shortKCV  = 6
+)
+
+// checkValue gives a check value at the end of an answer: 6 digits, or 16 on devices that always give all.
+func (f *fields) checkValue() keys.KCV {
+	n := shortKCV
+	if len(f.rest) == kcvDigits {
+		n = kcvDigits
+	}
+	return keys.KCV(f.hexText(n, "the check value"))
+}
+
+// block gives a key block with its letter in front; the header tells its length.
+func (f *fields) block(letter byte, what string) string {
+	if len(f.rest) < 1+blockHeader {
+		f.take(1+blockHeader, what)
+		return ""
+	}
+	n, ok := decimal(string(f.rest[2:6]))
+	if f.rest[0] != letter || !ok || n < minBlock {
+		f.fail("%s is not a key block", what)
+		return ""
+	}
+	text := string(f.take(1+n, what))
+	if !isAlnum(text) {
+		f.fail("%s has characters that no key block has", what)
+		return ""
+	}
+	return text
+}
+
 // key gives a key field of the scheme that was asked for, letter included.
 func (f *fields) key(scheme byte, what string) string {
+	if scheme == schemeBlock {
+		return f.block(scheme, what)
+	}
 	digits := schemeDigits(scheme)
 	if scheme == schemeSingle { // answers never carry the letter (docs/hsm-sim.md §2)
 		return f.hexText(digits, what)

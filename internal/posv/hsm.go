@@ -1,0 +1,229 @@
+package posv
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+
+	"github.com/keyward/keyward/internal/audit"
+	"github.com/keyward/keyward/internal/hsmlist"
+	"github.com/keyward/keyward/internal/hsmops"
+	"github.com/keyward/keyward/internal/httpapi"
+)
+
+const (
+	// relayTimeout bounds a relayed operation: posp drains for up to 60 s. It stays below the write time-out of our servers (90 s).
+	relayTimeout = 75 * time.Second
+	// maxRelayed bounds what is passed back: the report of a drill has some hundred KiB.
+	maxRelayed = 8 << 20
+	// relayAt is where the HSM operation of a service is served.
+	relayAt = "/v1/posps/{posp}"
+)
+
+// pospView is one entry of GET /v1/posps.
+type pospView struct {
+	Name string `json:"name"`
+	URL  string `json:"url"`
+}
+
+// openPOSPs makes a client of the HSM operation of each configured service.
+func (a *App) openPOSPs() error {
+	a.posps = map[string]*hsmops.Client{}
+	for _, p := range a.opt.Config.POSPs {
+		cfg := hsmops.ClientConfig{URL: p.URL}
+		if p.TLS != nil {
+			cfg.Cert, cfg.Key, cfg.CA = p.TLS.Cert, string(p.TLS.Key), p.TLS.CA
+		}
+		c, err := hsmops.NewClient(cfg)
+		if err != nil {
+			return fmt.Errorf("posps: %s: %w", p.Name, err)
+		}
+		a.posps[p.Name] = c
+		a.life.Add("HSM operation of "+p.Name, stopTime, func(context.Context) error { c.Close(); return nil })
+	}
+	return nil
+}
+
+// hsmRoutes relays the HSM operation of every service, and shows the history of all of them.
+func (a *App) hsmRoutes(r chi.Router) error {
+	operations, err := hsmops.Operations()
+	if err != nil {
+		return err
+	}
+	r.Method(http.MethodGet, "/v1/posps", httpapi.HandlerFunc(a.listPOSPs))
+	r.Method(http.MethodGet, "/v1/hsm/history", httpapi.HandlerFunc(a.hsmHistory))
+	r.Method(http.MethodGet, "/v1/hsm/lists", httpapi.HandlerFunc(a.hsmLists))
+	for _, op := range operations {
+		path := hsmops.RelayPath(relayAt, op.Path)
+		if op.Method == http.MethodGet {
+			r.Method(op.Method, path, httpapi.HandlerFunc(a.relayRead))
+			continue
+		}
+		r.With(a.guard.changes).Method(op.Method, path, httpapi.HandlerFunc(a.relayChange))
+	}
+	return nil
+}
+
+func (a *App) listPOSPs(w http.ResponseWriter, r *http.Request) error {
+	items := []pospView{}
+	for _, p := range a.opt.Config.POSPs {
+		items = append(items, pospView{p.Name, p.URL})
+	}
+	writeList(w, r, items, 0, func(p pospView) string { return p.Name })
+	return nil
+}
+
+// hsmHistory is the history of all instances of both groups, from the database.
+func (a *App) hsmHistory(w http.ResponseWriter, r *http.Request) error {
+	f, err := hsmops.FilterOf(r.URL.Query())
+	if err != nil {
+		return err
+	}
+	items, err := hsmlist.History(r.Context(), a.pool, f)
+	if err != nil {
+		return err
+	}
+	writeList(w, r, items, 0, func(hsmlist.Entry) string { return "" })
+	return nil
+}
+
+// hsmLists are the saved lists of a group.
+func (a *App) hsmLists(w http.ResponseWriter, r *http.Request) error {
+	p, err := pageOf(r)
+	if err != nil {
+		return err
+	}
+	group := r.URL.Query().Get("group")
+	if group == "" {
+		group = "online"
+	}
+	items, err := hsmlist.Versions(r.Context(), a.pool, group, p.Limit)
+	if err != nil {
+		return err
+	}
+	writeList(w, r, items, 0, func(hsmlist.Version) string { return "" })
+	return nil
+}
+
+// pospOf is the service that a path names, and the path there.
+func (a *App) pospOf(r *http.Request) (name string, c *hsmops.Client, path string, err error) {
+	name = chi.URLParam(r, "posp")
+	c, ok := a.posps[name]
+	if !ok {
+		return name, nil, "", &httpapi.Error{Status: http.StatusNotFound, Detail: "there is no service of this name", NextStep: "see GET /v1/posps, or name it under posps in posv's configuration"}
+	}
+	_, path, _ = strings.Cut(r.URL.Path, "/"+name+"/hsm")
+	return name, c, path, nil
+}
+
+func (a *App) relayRead(w http.ResponseWriter, r *http.Request) error {
+	name, c, path, err := a.pospOf(r)
+	if err != nil {
+		return err
+	}
+	_, err = a.relay(w, r, c, name, path, "", nil)
+	return err
+}
+
+// relayChange passes a change on in the name of the operator, with an audit record before and after it: what was ordered must be known
+// also when no answer comes.
+func (a *App) relayChange(w http.ResponseWriter, r *http.Request) error {
+	name, c, path, err := a.pospOf(r)
+	if err != nil {
+		return err
+	}
+	who := actorOf(r.Context())
+	if a.guard.production && !who.proven {
+		return &httpapi.Error{
+			Status: http.StatusForbidden, Detail: "a change of HSMs needs a client certificate in production: a header proves nobody",
+			NextStep: "give the listener tls and use the operator's own certificate",
+		}
+	}
+	var order map[string]any
+	if r.ContentLength != 0 {
+		if err := httpapi.DecodeJSON(w, r, &order); err != nil {
+			return err
+		}
+	}
+	body := []byte("{}")
+	if order != nil {
+		if body, err = json.Marshal(order); err != nil {
+			return err
+		}
+	}
+	object := name + path
+	if err := audit.Append(r.Context(), a.pool, who.name, "hsm.ordered", object, map[string]any{"order": withoutSettings(order)}); err != nil {
+		return &httpapi.Error{Status: http.StatusServiceUnavailable, Detail: "the audit cannot be written; nothing was done", NextStep: "try again in a moment; in need use posp hsm on the machine", Cause: err}
+	}
+	status, err := a.relay(w, r, c, name, path, who.name, body)
+	action := "hsm.done"
+	if err != nil || status >= http.StatusBadRequest {
+		action = "hsm.refused"
+	}
+	after, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), callTimeout)
+	defer cancel()
+	if err := audit.Append(after, a.pool, who.name, action, object, map[string]any{"status": status}); err != nil {
+		a.opt.Log.ErrorContext(r.Context(), "HSM operation: its result is not in the audit", "object", object, "status", status, "error", err)
+	}
+	return err
+}
+
+// withoutSettings drops the driver settings of a new member, which may name files of the machine.
+func withoutSettings(order map[string]any) map[string]any {
+	spec, ok := order["spec"].(map[string]any)
+	if !ok {
+		return order
+	}
+	out, shown := map[string]any{}, map[string]any{}
+	for k, v := range order {
+		out[k] = v
+	}
+	for k, v := range spec {
+		if k != "settings" && k != "tls" {
+			shown[k] = v
+		}
+	}
+	out["spec"] = shown
+	return out
+}
+
+// relay sends the request on and passes the answer back; status is 0 without one.
+func (a *App) relay(w http.ResponseWriter, r *http.Request, c *hsmops.Client, name, path, operator string, body []byte) (status int, err error) {
+	ctx, cancel := context.WithTimeout(r.Context(), relayTimeout)
+	defer cancel()
+	resp, err := c.Relay(ctx, r.Method, path, r.URL.RawQuery, operator, r.Header.Get("Idempotency-Key"), body)
+	var text []byte
+	if err == nil {
+		defer func() { _ = resp.Body.Close() }() // only read
+		text, err = io.ReadAll(io.LimitReader(resp.Body, maxRelayed+1))
+		if err == nil && len(text) > maxRelayed {
+			err = errors.New("the answer is too long")
+		}
+	}
+	if err != nil {
+		var cut *url.Error
+		if errors.As(err, &cut) && errors.Is(err, context.Canceled) {
+			return 0, err // the client is gone
+		}
+		return 0, &httpapi.Error{
+			Status: http.StatusBadGateway, Detail: name + " does not answer; whether a change was done is not known",
+			NextStep: "check that it runs and that posps in posv's configuration is right; look at the member before you order it again", Cause: err,
+		}
+	}
+	for _, h := range []string{"Content-Type", "Content-Security-Policy", "X-Content-Type-Options", "Idempotent-Replayed", "Cache-Control"} {
+		if v := resp.Header.Get(h); v != "" {
+			w.Header().Set(h, v)
+		}
+	}
+	w.WriteHeader(resp.StatusCode)
+	_, _ = w.Write(text) // fails only when the client is gone
+	return resp.StatusCode, nil
+}
