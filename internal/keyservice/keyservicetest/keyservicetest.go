@@ -24,6 +24,7 @@ import (
 	"github.com/keyward/keyward/hsmclient/driver"
 	"github.com/keyward/keyward/hsmclient/member"
 	"github.com/keyward/keyward/hsmclient/racal"
+	"github.com/keyward/keyward/internal/hsmconfig"
 	"github.com/keyward/keyward/internal/httpapi"
 	"github.com/keyward/keyward/internal/keyservice"
 	"github.com/keyward/keyward/internal/keystore"
@@ -60,6 +61,7 @@ type Service struct {
 	Dir      string       // files of this test
 	Files    Identity     // the files of Client
 	signing  ed25519.PrivateKey
+	ca       *authority
 	options  keyservice.Options
 }
 
@@ -70,6 +72,9 @@ type Options struct {
 	WrapHSM  func(keyservice.HSM) keyservice.HSM
 	NoImport bool     // without the root keys
 	Clients  []string // whose certificates may ask; default posp
+	// Migration is the group that moves keys between LMK domains, made when the device runs; nil for none.
+	Migration func(s *Service) keyservice.MigrationHSM
+	Operators []string // who may order it
 }
 
 // New starts a service and stops it at the end of the test.
@@ -81,9 +86,9 @@ func New(t testing.TB, opt Options) *Service {
 	if !opt.NoImport {
 		s.importKeys(t)
 	}
-	ca := newAuthority(t, s.Dir, "ca")
-	server := ca.issue(t, "keys")
-	s.Files = ca.issue(t, "posp")
+	s.ca = newAuthority(t, s.Dir, "ca")
+	server := s.ca.issue(t, "keys")
+	s.Files = s.ca.issue(t, "posp")
 	urlFile := filepath.Join(s.Dir, "database-url")
 	must(t, os.WriteFile(urlFile, []byte(s.DB.URL(migrations.RoleKeys)), 0o600))
 	public := filepath.Join(s.Dir, "order.pub")
@@ -98,24 +103,48 @@ func New(t testing.TB, opt Options) *Service {
 	}
 	cfg.Database.URLFile = service.SecretFile(urlFile)
 	cfg.Listen = service.ListenerConfig{Addr: "127.0.0.1:0", TLS: &service.TLSConfig{Cert: server.Cert, Key: service.SecretFile(server.Key), CA: server.CA}}
-	cfg.HSM = service.HSMConfig{Domain: Domain, Members: []service.HSMMember{{Name: "hsm1", Addr: s.Device.Addr("issuing").String()}}}
+	cfg.HSM = hsmconfig.Config{Domain: Domain, Members: []hsmconfig.Member{{Name: "hsm1", Addr: s.Device.Addr("issuing").String()}}}
 	cfg.OrderKey, cfg.Clients = public, []string{"posp"}
 	if opt.Clients != nil {
 		cfg.Clients = opt.Clients
 	}
+	cfg.Rewrap.Operators = opt.Operators
 	must(t, cfg.Validate())
 	s.options = keyservice.Options{Config: cfg, HSM: s.HSM, Log: slog.New(slog.NewTextHandler(s.Log, &slog.HandlerOptions{Level: slog.LevelDebug})), Now: opt.Now}
 	if opt.WrapHSM != nil {
 		s.options.HSM = opt.WrapHSM(s.HSM)
 	}
-	client, err := httpapi.ClientTLS(s.Files.Cert, s.Files.Key, s.Files.CA)
-	must(t, err)
-	transport := &http.Transport{TLSClientConfig: client}
-	s.Client = &http.Client{Transport: transport, Timeout: patience}
-	t.Cleanup(transport.CloseIdleConnections)
+	if opt.Migration != nil {
+		s.options.Migration = opt.Migration(s)
+	}
+	s.Client = clientOf(t, s.Files)
 	s.Start(t)
 	t.Cleanup(func() { s.Stop(t) })
 	return s
+}
+
+// Identity makes a certificate for a client of the service.
+func (s *Service) Identity(t testing.TB, name string) Identity {
+	t.Helper()
+	return s.ca.issue(t, name)
+}
+
+// As gives the service as another client sees it: the same service, another certificate.
+func (s *Service) As(t testing.TB, name string) *Service {
+	t.Helper()
+	other := *s
+	other.Files = s.Identity(t, name)
+	other.Client = clientOf(t, other.Files)
+	return &other
+}
+
+func clientOf(t testing.TB, files Identity) *http.Client {
+	t.Helper()
+	config, err := httpapi.ClientTLS(files.Cert, files.Key, files.CA)
+	must(t, err)
+	transport := &http.Transport{TLSClientConfig: config}
+	t.Cleanup(transport.CloseIdleConnections)
+	return &http.Client{Transport: transport, Timeout: patience}
 }
 
 // Start starts the service; New has done so already, so it is for tests that stopped it. It keeps its address.
