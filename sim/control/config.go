@@ -41,7 +41,7 @@ type HSM struct {
 	Ports          []Port            `yaml:"ports"`
 	MaxConnections int               `yaml:"max_connections"`  // 0: 64
 	HistorySize    int               `yaml:"history_size"`     // 0: 1000 commands
-	RatedPerSecond int               `yaml:"rated_per_second"` // full load in the answer to J2; 0: 2500
+	RatedPerSecond int               `yaml:"rated_per_second"` // full load in the answer to J2; 0: commands_per_second, or 2500
 	// How fast the device is by nature. Mending goes back to these.
 	LatencyMS         int `yaml:"latency_ms"`
 	JitterMS          int `yaml:"jitter_ms"`

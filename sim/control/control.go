@@ -6,6 +6,7 @@
 package control
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -177,7 +178,7 @@ func newDevice(cfg HSM, log *slog.Logger) (*device, error) {
 	out := hsm.Config{
 		Set: cfg.Set, Serial: cfg.Serial, Firmware: cfg.Firmware, LMKSeed: cfg.LMKSeed, BlockLMKSeed: cfg.BlockLMKSeed, DefaultLMK: cfg.DefaultLMK,
 		OldLMKs: cfg.OldLMKs, HeaderLength: cfg.HeaderLength, LengthRule: cfg.LengthRule,
-		MaxConnections: cfg.MaxConnections, HistorySize: cfg.HistorySize, RatedPerSecond: cfg.RatedPerSecond,
+		MaxConnections: cfg.MaxConnections, HistorySize: cfg.HistorySize, RatedPerSecond: cmp.Or(cfg.RatedPerSecond, cfg.CommandsPerSecond),
 		Faults: natural, Logger: log.With("hsm", cfg.Name),
 	}
 	cfg.Ports = slices.Clone(cfg.Ports) // the caller's stay as they are

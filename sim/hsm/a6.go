@@ -1,5 +1,7 @@
 package hsm
 
+import "strings"
+
 // runA6 imports a key from under a ZMK (facts/hsm.md §1.3, docs/hsm-sim.md §9.4).
 func runA6(q *request) errorCode {
 	keyType := q.keyType()
@@ -109,9 +111,19 @@ func (q *request) fromOutside(outer *key, sealed rawKey) (*key, attributes, erro
 	if q.attr == nil {
 		return k, a, codeOK
 	}
-	// A block may be read more narrowly than it says, never otherwise.
-	if q.attr.usage != a.usage && usages[q.attr.usage].wider != a.usage {
-		return nil, a, codeUsage
+	return k, *q.attr, q.attr.within(a)
+}
+
+// within says whether attributes allow no more than the block did that the key came in.
+func (a attributes) within(block attributes) errorCode {
+	const rising = "NES"
+	switch {
+	case a.usage != block.usage && usages[a.usage].wider != block.usage:
+		return codeUsage
+	case a.mode != block.mode && !strings.ContainsRune("NB", rune(block.mode)):
+		return codeMode
+	case strings.IndexByte(rising, a.export) > strings.IndexByte(rising, block.export):
+		return codeExport
 	}
-	return k, *q.attr, codeOK
+	return codeOK
 }

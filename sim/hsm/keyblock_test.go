@@ -162,6 +162,12 @@ func TestKeyBlockExchange(t *testing.T) {
 		plain := c.must("A6FFF" + zmk + outer + "S")
 		same(t, name+" as it says", plain[6:8], general)
 		c.wantCode("A6FFF"+zmk+outer+"S#E2T2N00N00", "A6")
+		if row.attributes[7] == 'E' {
+			c.wantCode("A6FFF"+zmk+outer+"S#"+row.attributes[:7]+"S00", "AA")
+		}
+		if row.attributes[4] == 'C' {
+			c.wantCode("A6FFF"+zmk+outer+"S#"+row.attributes[:4]+"G"+row.attributes[5:], "A8")
+		}
 		changed := []byte(outer)
 		changed[len(changed)-1] = turned(changed[len(changed)-1])
 		c.wantCode("A6FFF"+zmk+string(changed)+"S", "A4")
