@@ -57,7 +57,8 @@ func New(cfg Config) (*Cluster, error) {
 	}
 	c.sweeper.init()
 	c.monitoring.Store(true)
-	c.journaling.Store(true)
+	s, can := cfg.Journal.(switchable)
+	c.journaling.Store(cfg.Journal != nil && (!can || s.On()))
 	for _, d := range cfg.Domains {
 		c.pools[d.Name] = newPool(c, d)
 	}
@@ -219,9 +220,9 @@ func (c *Cluster) node(name string) (*node, error) {
 	return nil, member.Refuse(member.NotFound, "list the members to see their names", "there is no member %q", name)
 }
 
-// journal gives the journal while it is on.
+// journal gives the journal while it takes exchanges.
 func (c *Cluster) journal() Journal {
-	if c.cfg.Journal == nil || !c.journaling.Load() {
+	if _, counts := c.cfg.Journal.(switchable); c.cfg.Journal == nil || !counts && !c.journaling.Load() {
 		return nil
 	}
 	return c.cfg.Journal

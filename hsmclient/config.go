@@ -104,6 +104,12 @@ type Journal interface {
 	Record(exchangelog.Exchange)
 }
 
+// switchable is a journal that keeps count of what it leaves out while it is off, so that the gap stands in it.
+type switchable interface {
+	Switch(on bool)
+	On() bool
+}
+
 // withDefaults checks the configuration and fills in what was left out. Members are checked when they are made.
 func (c Config) withDefaults() (Config, error) {
 	if len(c.Domains) == 0 || c.Domains[0].Name == "" {

@@ -20,7 +20,7 @@ func (c *Cluster) Engine() member.Engine {
 		MaxPrio: c.cfg.MaxPriority,
 	}
 	c.mu.Unlock()
-	e.Monitoring, e.Journal, e.Serial = c.monitoring.Load(), c.journal() != nil, c.serials.Last()
+	e.Monitoring, e.Journal, e.Serial = c.monitoring.Load(), c.journaling.Load(), c.serials.Last()
 	now := time.Now()
 	for _, d := range c.cfg.Domains {
 		e.Domains = append(e.Domains, c.pools[d.Name].status(now))
@@ -122,7 +122,12 @@ func (c *Cluster) SetJournal(act member.Act, on bool) error {
 	case c.journaling.Load() == on:
 		return member.Refuse(member.Conflict, "nothing is to be done", "the journal is %s already", onOff(on))
 	}
-	c.switchOver(act, "journal", onOff(!on), onOff(on), func() { c.journaling.Store(on) })
+	c.switchOver(act, "journal", onOff(!on), onOff(on), func() {
+		c.journaling.Store(on)
+		if s, ok := c.cfg.Journal.(switchable); ok {
+			s.Switch(on)
+		}
+	})
 	return nil
 }
 
@@ -149,8 +154,8 @@ func (p *pool) queues(now time.Time) member.Queues {
 	}
 	oldest := map[*node]time.Time{}
 	for t := p.under.head; t != nil; t = t.after {
-		if since, seen := oldest[t.node]; !seen || t.began.Before(since) {
-			oldest[t.node] = t.began
+		if since, seen := oldest[t.node]; !seen || t.talk.began.Before(since) {
+			oldest[t.node] = t.talk.began
 		}
 	}
 	for _, n := range p.nodes {
@@ -188,7 +193,7 @@ func (c *Cluster) ClearQueue(act member.Act, domain string, kind member.QueueKin
 	c.history.add(entry, member.Before)
 	if kind == member.Responses {
 		for t := p.under.head; t != nil; t = t.after {
-			t.end(errCleared)
+			t.talk.end(errCleared)
 		}
 	} else {
 		for i := range p.waiting {

@@ -36,15 +36,15 @@ func (f *figures) init() { f.began = time.Now() }
 
 // add counts the exchanges of a try.
 func (f *figures) add(t *try, now time.Time) {
-	n := uint64(t.exchanges)
+	n := uint64(t.talk.exchanges)
 	f.commands += n
-	f.sent += uint64(t.out)
-	f.read += uint64(t.in)
+	f.sent += uint64(t.talk.out)
+	f.read += uint64(t.talk.in)
 	f.byOperation[t.op]++
 	unix := now.Unix()
 	f.turn(unix)
 	f.seconds[unix%int64(len(f.seconds))] += uint32(n)
-	f.took[f.slot%latencySlots][classOf(t.took/time.Duration(t.exchanges))] += uint32(n)
+	f.took[f.slot%latencySlots][classOf(t.talk.took/time.Duration(t.talk.exchanges))] += uint32(n)
 }
 
 // turn empties what belongs to earlier times.

@@ -32,7 +32,7 @@ func (p *pool) acquire(t *try) error {
 		t.counted = true
 	}
 	if n := p.find(t); n != nil {
-		p.take(t, n, t.began)
+		p.take(t, n, t.talk.began)
 		p.mu.Unlock()
 		p.c.sweeper.wake()
 		return nil
@@ -69,8 +69,8 @@ func (p *pool) take(t *try, n *node, now time.Time) {
 	n.inFlight++
 	p.inFlight++
 	p.peak = max(p.peak, p.inFlight)
-	t.lane, t.node, t.began = l, n, now
-	t.deadline = t.share(now)
+	t.lane, t.node = l, n
+	t.talk.lane, t.talk.began, t.talk.deadline = l, now, t.share(now)
 	p.under.push(t)
 }
 

@@ -103,9 +103,9 @@ func (p *pool) sweep(now time.Time) bool {
 	defer p.unlock()
 	for t := p.under.head; t != nil; t = t.after {
 		if err := t.parent.Err(); err != nil {
-			t.end(err)
-		} else if !t.deadline.After(now) {
-			t.end(context.DeadlineExceeded)
+			t.talk.end(err)
+		} else if !t.talk.deadline.After(now) {
+			t.talk.end(context.DeadlineExceeded)
 		}
 	}
 	for i := range p.waiting {

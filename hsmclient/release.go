@@ -11,7 +11,7 @@ import (
 
 // release gives the place of a try back, notes what it tells of the member, and hands the place on.
 func (p *pool) release(t *try, err error, then next) {
-	now := t.ended
+	now := t.talk.ended
 	if now.IsZero() {
 		now = time.Now()
 	}
@@ -25,9 +25,9 @@ func (p *pool) release(t *try, err error, then next) {
 		p.running--
 		t.counted = false
 	}
-	if t.exchanges > 0 {
+	if t.talk.exchanges > 0 {
 		n.figures.add(t, now)
-		p.figures.commands += uint64(t.exchanges)
+		p.figures.commands += uint64(t.talk.exchanges)
 	}
 	if err != nil {
 		p.learn(t, err, now)
@@ -66,9 +66,9 @@ func (p *pool) learn(t *try, err error, now time.Time) {
 		p.poison(l, err)
 	case e.Code != "" && e.Class == command.MemberFault:
 		n.suspect("it answered "+e.Code+" to "+e.Command, now)
-	case e.Code == "" && errors.Is(t.Err(), context.DeadlineExceeded) && t.sent:
+	case e.Code == "" && errors.Is(t.talk.Err(), context.DeadlineExceeded) && t.talk.sent:
 		// Other answers came meanwhile: this one was lost or is slow. None came for so long: the channel is dead.
-		if now.Sub(t.began) >= p.c.cfg.Probing.Timeout && l.heard().Before(t.began) {
+		if now.Sub(t.talk.began) >= p.c.cfg.Probing.Timeout && l.heard().Before(t.talk.began) {
 			p.giveUp(l, resetSilent, errSilent)
 		}
 		n.doubt()

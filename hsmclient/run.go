@@ -11,21 +11,22 @@ import (
 	"github.com/keyward/keyward/hsmclient/driver"
 )
 
-// tries lends requests. A driver must not use the context of a conversation after it has returned; a try whose context has ended is
-// not lent again all the same.
-var tries = sync.Pool{New: func() any { return &try{done: make(chan struct{})} }}
+// tries lends requests. None is in a list when it is given back.
+var tries = sync.Pool{New: func() any { return new(try) }}
 
 // run holds one conversation, repeats it where that is safe, and keeps the figures. It is a function and not a method because methods
 // have no type parameters.
 func run[D, Q, R any](ctx context.Context, c *Cluster, p *pool, op operation, req Q, call func(D, context.Context, driver.Conversation, Q) (R, error)) (R, error) {
 	t, _ := tries.Get().(*try)
 	begin := time.Now()
-	t.parent, t.pool, t.op, t.began, t.first = ctx, p, op, begin, true
+	t.parent, t.pool, t.op, t.first = ctx, p, op, true
+	t.talk = newTalk(ctx, op)
+	t.talk.began = begin
 	if t.class = command.PriorityOf(ctx); t.class == 0 {
 		t.class = traits[op].class
 	}
 	result, err := converse(t, req, call)
-	end := t.ended
+	end := t.talk.ended
 	if end.IsZero() || err != nil {
 		end = time.Now()
 	}
@@ -36,11 +37,8 @@ func run[D, Q, R any](ctx context.Context, c *Cluster, p *pool, op operation, re
 
 // giveBack lets the request be used again.
 func (t *try) giveBack() {
-	if t.ending.Load() != nil {
-		return
-	}
-	done, given := t.done, t.given
-	*t = try{done: done, given: given}
+	t.talk.giveBack()
+	*t = try{given: t.given}
 	tries.Put(t)
 }
 
@@ -79,7 +77,7 @@ func converse[D, Q, R any](t *try, req Q, call func(D, context.Context, driver.C
 		}
 		last = err
 		t.last = sent+1 >= maxSent
-		t.again(true)
+		t.again()
 	}
 }
 
@@ -90,7 +88,7 @@ func ask[D, Q, R any](t *try, req Q, call func(D, context.Context, driver.Conver
 		var none R
 		return none, &command.Error{Class: command.NoLicence, Command: t.op.String(), Err: fmt.Errorf("driver %s cannot do this", t.node.driver.Name())}
 	}
-	return call(d, t, t, req)
+	return call(d, t.talk, t.talk, req)
 }
 
 // next says what follows a failed try.
@@ -111,16 +109,16 @@ func (t *try) verdict(failure error, sent *int) (error, next) {
 		return failure, stop // the driver refused before it asked the member
 	}
 	e.Member = t.node.name
-	ending := t.Err()
+	ending := t.talk.Err()
 	if ending != nil && e.Code == "" {
 		switch gone := t.parent.Err(); {
 		case errors.Is(ending, errCleared):
 			e.Class, e.Err = command.Unavailable, errCleared
 		case gone == nil && errors.Is(ending, context.DeadlineExceeded):
-			e.Class, e.Err = command.MemberFault, fmt.Errorf("no answer within %s: %w", t.ended.Sub(t.began).Round(time.Millisecond), e.Err)
+			e.Class, e.Err = command.MemberFault, fmt.Errorf("no answer within %s: %w", t.talk.ended.Sub(t.talk.began).Round(time.Millisecond), e.Err)
 		}
 	}
-	if traits[t.op].once && t.sent && e.Code == "" {
+	if traits[t.op].once && t.talk.sent && e.Code == "" {
 		e.Class, e.Err = command.Unknown, fmt.Errorf("the request was sent and is never sent twice; look what the device holds: %w", orUnknown(e.Err))
 		return failure, stop
 	}
@@ -129,7 +127,7 @@ func (t *try) verdict(failure error, sent *int) (error, next) {
 		return failure, stop
 	}
 	switch {
-	case !t.sent && e.Class != command.NoLicence: // nothing happened, so the try does not count
+	case !t.talk.sent && e.Class != command.NoLicence: // nothing happened, so the try does not count
 		return failure, repeat
 	case e.Class == command.NoLicence:
 		return failure, repeat

@@ -2,6 +2,7 @@ package hsmclient
 
 import (
 	"context"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -17,13 +18,13 @@ const (
 	maxTries = 8
 )
 
-// try is one request of a caller, from try to try. It is the context and the conversation of its driver at the same time, so that a
-// command costs no timer and no goroutine: the sweeper ends what is overdue.
+// try is one request of a caller, from try to try.
 type try struct {
-	parent context.Context //nolint:containedctx // It is a context itself: that of one try, made from the caller's.
+	parent context.Context //nolint:containedctx // The caller's, for the time of the request.
 	pool   *pool
 	op     operation
 	class  command.Priority
+	talk   *talk // of this try
 
 	// guarded by pool.mu while waiting or under way
 	before, after *try
@@ -36,53 +37,60 @@ type try struct {
 	last          bool            // may not be repeated, so that it gets all the time
 	counted       bool            // among pool.running
 	queued        time.Time
-	began         time.Time // of this try
-	deadline      time.Time // of this try
 	given         chan struct{}
 	waitErr       error // why there is no place
 
-	// of this try, written by the caller's goroutine
+	// of the whole request, for those who watch
+	repeated              bool
+	firstAsked, lastAsked string
+}
+
+// talk is one try on one channel. It is the context and the conversation of the driver at the same time, so that a command costs no
+// timer and no goroutine: the sweeper ends what is overdue.
+type talk struct {
+	parent   context.Context //nolint:containedctx // It is a context itself, made from the caller's.
+	op       operation
+	lane     *lane
+	began    time.Time
+	deadline time.Time
+	done     chan struct{}
+	ending   atomic.Pointer[error]
+
+	// written by the caller's goroutine alone
 	sent      bool // some byte may have gone out
 	exchanges int
 	ended     time.Time // of the last exchange, zero before
 	took      time.Duration
 	out, in   int // bytes
-
-	// of the whole request, for those who watch
-	repeated              bool
-	firstAsked, lastAsked string
-
-	done   chan struct{}
-	ending atomic.Pointer[error]
 }
 
 var (
-	_ context.Context     = (*try)(nil)
-	_ driver.Conversation = (*try)(nil)
+	_ context.Context     = (*talk)(nil)
+	_ driver.Conversation = (*talk)(nil)
 )
 
 // Deadline implements context.Context.
-func (t *try) Deadline() (time.Time, bool) { return t.deadline, true }
+func (v *talk) Deadline() (time.Time, bool) { return v.deadline, true }
 
 // Done implements context.Context.
-func (t *try) Done() <-chan struct{} { return t.done }
+func (v *talk) Done() <-chan struct{} { return v.done }
 
 // Err implements context.Context.
-func (t *try) Err() error {
-	if p := t.ending.Load(); p != nil {
+func (v *talk) Err() error {
+	if p := v.ending.Load(); p != nil {
 		return *p
 	}
 	return nil
 }
 
 // Value implements context.Context.
-func (t *try) Value(key any) any { return t.parent.Value(key) }
+func (v *talk) Value(key any) any { return v.parent.Value(key) }
 
-// end ends the context of the try. The caller holds pool.mu, so that a try ends once.
-func (t *try) end(cause error) {
-	if t.ending.Load() == nil {
-		t.ending.Store(&cause)
-		close(t.done)
+// end ends the context. The caller holds pool.mu, so that it ends once.
+func (v *talk) end(cause error) {
+	if v.ending.Load() == nil {
+		v.ending.Store(&cause)
+		close(v.done)
 	}
 }
 
@@ -113,61 +121,74 @@ func (t *try) leavesOut(n *node) bool {
 	return false
 }
 
-// again prepares the next try; skip leaves the member of this one out.
-func (t *try) again(skip bool) {
-	if skip && t.left < maxTries {
-		t.leaveOut[t.left] = t.node
-		t.left++
-	}
+// again prepares the next try, which leaves the member of this one out.
+func (t *try) again() {
+	t.leaveOut[t.left] = t.node
+	t.left++
 	t.lane, t.node, t.first = nil, nil, false
-	t.sent, t.exchanges, t.took, t.out, t.in, t.ended = false, 0, 0, 0, 0, time.Time{}
-	if t.ending.Load() != nil {
-		t.done = make(chan struct{})
-		t.ending.Store(nil)
+	t.talk.giveBack()
+	t.talk = newTalk(t.parent, t.op)
+	t.talk.began = time.Now()
+}
+
+// talks lends conversations. One whose context has ended is not lent again: its driver may have left something behind that still
+// looks at it.
+var talks = sync.Pool{New: func() any { return &talk{done: make(chan struct{})} }}
+
+func newTalk(parent context.Context, op operation) *talk {
+	v, _ := talks.Get().(*talk)
+	v.parent, v.op = parent, op
+	return v
+}
+
+func (v *talk) giveBack() {
+	if v.ending.Load() == nil {
+		v.parent, v.lane = nil, nil
+		v.sent, v.exchanges, v.ended, v.took, v.out, v.in = false, 0, time.Time{}, 0, 0, 0
+		talks.Put(v)
 	}
-	t.began = time.Now()
 }
 
 // Exchange implements driver.Conversation.
-func (t *try) Exchange(ctx context.Context, request []byte) ([]byte, error) {
-	began := t.start()
-	answer, err := t.lane.exchange(ctx, request)
-	t.finish(began, len(request), len(answer), err)
-	if j := t.pool.c.journal(); j != nil {
-		t.lane.record(j, t.op.String(), codeOf(request), began, t.ended, len(request), len(answer), t.lane.result(answer, err))
+func (v *talk) Exchange(ctx context.Context, request []byte) ([]byte, error) {
+	began := v.start()
+	answer, err := v.lane.exchange(ctx, request)
+	v.finish(began, len(request), len(answer), err)
+	if j := v.lane.node.pool.c.journal(); j != nil {
+		v.lane.record(j, v.op.String(), codeOf(request), began, v.ended, len(request), len(answer), v.lane.result(answer, err))
 	}
 	return answer, err
 }
 
 // Do implements driver.Conversation.
-func (t *try) Do(ctx context.Context, code string, sent int, work func(context.Context, driver.Channel) (int, string, error)) error {
-	began := t.start()
-	received, result, err := t.lane.do(ctx, code, work)
-	t.finish(began, sent, received, err)
-	if j := t.pool.c.journal(); j != nil {
+func (v *talk) Do(ctx context.Context, code string, sent int, work func(context.Context, driver.Channel) (int, string, error)) error {
+	began := v.start()
+	received, result, err := v.lane.do(ctx, code, work)
+	v.finish(began, sent, received, err)
+	if j := v.lane.node.pool.c.journal(); j != nil {
 		if result == "" {
-			result = t.lane.result(nil, err)
+			result = v.lane.result(nil, err)
 		}
-		t.lane.record(j, t.op.String(), code, began, t.ended, sent, received, result)
+		v.lane.record(j, v.op.String(), code, began, v.ended, sent, received, result)
 	}
 	return err
 }
 
 // start gives when an exchange begins; the first of a try began with it.
-func (t *try) start() time.Time {
-	if t.ended.IsZero() {
-		return t.began
+func (v *talk) start() time.Time {
+	if v.ended.IsZero() {
+		return v.began
 	}
 	return time.Now()
 }
 
-func (t *try) finish(began time.Time, out, in int, err error) {
-	t.ended = time.Now()
-	t.exchanges++
-	t.took += t.ended.Sub(began)
-	t.in += in
+func (v *talk) finish(began time.Time, out, in int, err error) {
+	v.ended = time.Now()
+	v.exchanges++
+	v.took += v.ended.Sub(began)
+	v.in += in
 	if err == nil || !driver.NotSent(err) {
-		t.sent = true
-		t.out += out
+		v.sent = true
+		v.out += out
 	}
 }
