@@ -282,7 +282,7 @@ func over(t *testing.T, r *Runner, id string) Report {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if p.Phase == phaseOver {
+		if p.Phase == PhaseOver {
 			synctest.Wait()
 			rep, err := r.Report(id)
 			if err != nil {

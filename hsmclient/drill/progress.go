@@ -27,8 +27,8 @@ type Progress struct {
 	Cause   string          `json:"cause,omitempty"`
 }
 
-// phaseOver is the phase of a drill that is done.
-const phaseOver = "over"
+// PhaseOver is the phase of a drill that is done; the others are before, during, return and after.
+const PhaseOver = "over"
 
 func planned(r Request) time.Duration { return r.Before.Std() + r.During.Std() + r.After.Std() }
 
@@ -43,7 +43,7 @@ func headline(rep Report) Progress {
 // ended is the progress of a drill that is over.
 func ended(rep Report) Progress {
 	p := headline(rep)
-	p.Phase, p.Part = phaseOver, 1
+	p.Phase, p.Part = PhaseOver, 1
 	for _, phase := range rep.Phases {
 		p.Traffic, p.Own = p.Traffic.plus(phase.Traffic.Counts), p.Own.plus(phase.Own.Counts)
 	}

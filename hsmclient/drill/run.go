@@ -174,7 +174,7 @@ func (d *run) inject() error {
 // clear ends the fault.
 func (d *run) clear(cause string) {
 	d.clearedAt = time.Now()
-	if err := d.r.cfg.Cluster.Clear(d.order(), d.target); err != nil {
+	if err := d.r.cfg.Cluster.Clear(d.order(), d.target); err != nil && !member.IsRefusal(err, member.Conflict) { // a conflict: it has ended already
 		d.r.cfg.Log.Error("HSM drill: the fault could not be cleared, it ends by itself", "drill", d.id, "cause", err)
 	}
 	d.step("clear", cause)
