@@ -30,6 +30,37 @@ func lost(tb testing.TB, ch driver.Channel) {
 	}
 }
 
+// timed is a context whose deadline comes when the test says so.
+type timed struct {
+	context.Context
+	over chan struct{}
+}
+
+func (c timed) Done() <-chan struct{} { return c.over }
+
+func (c timed) Err() error {
+	select {
+	case <-c.over:
+		return context.DeadlineExceeded
+	default:
+		return nil
+	}
+}
+
+// untilCalled is a context that ends by its deadline when the function has been called n times more: there is no signal out of the
+// library, so it looks again and again.
+func (k token) untilCalled(tb testing.TB, function string, n int) context.Context {
+	tb.Helper()
+	calls := k.count(tb, function)
+	c := timed{tb.Context(), make(chan struct{})}
+	go func() {
+		defer close(c.over)
+		for deadline := time.Now().Add(patience); calls() < n && time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+		}
+	}()
+	return c
+}
+
 func alive(ch driver.Channel) bool {
 	select {
 	case <-ch.Done():
@@ -118,9 +149,7 @@ func TestHangingCall(t *testing.T) {
 	c, beside := &talk{d: d, ch: ch}, open(t, other.settings())
 	mend := at.fault(t, "C_Sign", "hang")
 
-	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
-	defer cancel()
-	_, err = c.MAC(ctx, macOf(key))
+	_, err = c.MAC(at.untilCalled(t, "C_Sign", 1), macOf(key))
 	wantClass(t, "a hanging call", err, command.MemberFault, "C_Sign", "deadline")
 	if !errors.Is(err, context.DeadlineExceeded) || driver.NotSent(err) {
 		t.Errorf("the error %v does not say that the call went out and time was over", err)
@@ -212,12 +241,11 @@ func TestCloseFailsWhatIsUnderWay(t *testing.T) {
 // TestHangingOpen: no part of opening holds up a caller beyond its time.
 func TestHangingOpen(t *testing.T) {
 	t.Parallel()
-	for _, function := range []string{"C_GetTokenInfo", "C_OpenSession", "C_Login", "C_FindObjects", "C_GetAttributeValue"} {
+	for _, function := range []string{"C_OpenSession", "C_Login", "C_FindObjects", "C_GetAttributeValue"} {
 		at := newToken(t)
+		ctx := at.untilCalled(t, function, 1)
 		mend := at.fault(t, function, "hang")
-		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 		ch, err := makeDriver(t, at.settings()).Open(ctx, driver.Target{Name: "hsm1", Addr: lab.module})
-		cancel()
 		if err == nil {
 			ch.Close(errTestOver)
 		}
@@ -259,7 +287,7 @@ func tokenDirectory(tb testing.TB, serial string) string {
 // TestTokenDeleted: every sign of life says that the token is gone.
 func TestTokenDeleted(t *testing.T) {
 	t.Parallel()
-	at := newToken(t)
+	at := spoiledToken(t)
 	before := open(t, at.settings())
 	diagnosis, err := before.Diagnose(t.Context())
 	if err != nil {
@@ -306,12 +334,11 @@ func TestStoreKeyWithoutAnswer(t *testing.T) {
 		at, name := newToken(t), c.function+" "+c.what
 		conversation := open(t, at.settings())
 		mend := at.fault(t, c.function, c.what)
-		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		ctx := t.Context()
 		if c.what == "hang" {
-			ctx, cancel = context.WithTimeout(t.Context(), 100*time.Millisecond)
+			ctx = at.untilCalled(t, c.function, 1)
 		}
 		_, err := conversation.StoreKey(ctx, auditKey("audit"))
-		cancel()
 		mend()
 		wantClass(t, name, err, c.class)
 		if c.class == command.Unknown && driver.NotSent(err) {

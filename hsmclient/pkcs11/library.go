@@ -13,11 +13,11 @@ import (
 	p11 "github.com/miekg/pkcs11"
 )
 
-// maxStuck bounds the calls into one library that were given up and have not come back, because each holds a thread. It is more than the
-// channels of the members that one library serves as a rule.
-const maxStuck = 32
+// maxStuck bounds the calls for one token that were given up and have not come back, because each holds a thread. It is twice the channels
+// that a member has as a rule. It counts for each token, so that one that hangs takes no other one of the same library with it.
+const maxStuck = 12
 
-var errStuck = fmt.Errorf("%d calls into the PKCS#11 library hang already: mend the device, or restart this service when the library does not come back", maxStuck)
+var errStuck = fmt.Errorf("%d calls for this token hang in the PKCS#11 library already: mend the device, or restart this service when they do not come back", maxStuck)
 
 // libraries are the loaded PKCS#11 libraries by real path. The table belongs to the process, because C_Initialize does: a library that
 // serves several members is loaded and initialised once, and finalised when the last of them has let go.
@@ -35,11 +35,11 @@ type library struct {
 	err   error         // after ready
 	own   bool          // we have initialised it; after ready
 
-	users   int  // who opens or uses a session, and calls under way; guarded by libraries
-	closing bool // the last user has gone; guarded by libraries
-
-	stuck  atomic.Int32
-	logins logins
+	// guarded by libraries
+	users   int  // who opens or uses a session, and calls under way
+	closing bool // the last user has gone
+	stuck   map[settings]*atomic.Int32
+	slots   map[string]uint // where a token was found, by its label
 }
 
 // acquire gives the library at path, loading it where nobody has yet. release gives it back.
@@ -82,7 +82,7 @@ func lookUp(path string) (*library, <-chan struct{}) {
 	defer libraries.Unlock()
 	l := libraries.byPath[path]
 	if l == nil {
-		l = &library{path: path, ready: make(chan struct{}), gone: make(chan struct{})}
+		l = &library{path: path, ready: make(chan struct{}), gone: make(chan struct{}), stuck: map[settings]*atomic.Int32{}, slots: map[string]uint{}}
 		libraries.byPath[path] = l
 		go l.load()
 	}
@@ -117,6 +117,30 @@ func (l *library) retain() {
 	libraries.Lock()
 	defer libraries.Unlock()
 	l.users++
+}
+
+// stuckOf counts the calls for one token that hang.
+func (l *library) stuckOf(s settings) *atomic.Int32 {
+	token := settings{token: s.token, slot: s.slot}
+	libraries.Lock()
+	defer libraries.Unlock()
+	if l.stuck[token] == nil {
+		l.stuck[token] = new(atomic.Int32)
+	}
+	return l.stuck[token]
+}
+
+func (l *library) slotOf(label string) (slot uint, known bool) {
+	libraries.Lock()
+	defer libraries.Unlock()
+	slot, known = l.slots[label]
+	return slot, known
+}
+
+func (l *library) setSlot(label string, slot uint) {
+	libraries.Lock()
+	defer libraries.Unlock()
+	l.slots[label] = slot
 }
 
 // release may be called on any goroutine; the last one unloads.
@@ -155,9 +179,9 @@ func resultOf(err error) result {
 }
 
 // run does work, which is calls into the library, on a goroutine of its own: a C call cannot be interrupted. It returns when work does, or
-// when ctx ends or lost is closed; then returned is false, err says why, and work goes on alone, counted as stuck. end runs when work
-// has returned, late or not. The caller is a user of the library; work is one itself.
-func run[T any](ctx context.Context, l *library, lost <-chan struct{}, work func() (T, error), end func(v T, err error, late bool)) (v T, returned bool, err error) {
+// when ctx ends or lost is closed; then returned is false, err says why, and work goes on alone, counted in stuck. end runs when work has
+// returned, late or not. The caller is a user of the library; work is one itself.
+func run[T any](ctx context.Context, l *library, stuck *atomic.Int32, lost <-chan struct{}, work func() (T, error), end func(v T, err error, late bool)) (v T, returned bool, err error) {
 	type outcome struct {
 		v   T
 		err error
@@ -171,7 +195,7 @@ func run[T any](ctx context.Context, l *library, lost <-chan struct{}, work func
 		back <- outcome{v, err}
 		late := left.Swap(true)
 		if late {
-			l.stuck.Add(-1)
+			stuck.Add(-1)
 		}
 		end(v, err, late)
 	}()
@@ -183,9 +207,9 @@ func run[T any](ctx context.Context, l *library, lost <-chan struct{}, work func
 	case <-lost:
 		err = errGivenUp
 	}
-	l.stuck.Add(1)
+	stuck.Add(1)
 	if left.Swap(true) { // it came back at the same moment
-		l.stuck.Add(-1)
+		stuck.Add(-1)
 		o := <-back
 		return o.v, true, o.err
 	}

@@ -19,12 +19,45 @@ import (
 // maxPIN bounds a PIN in bytes; tokens take fewer.
 const maxPIN = 255
 
-// logins are the tokens of a library whose PIN was refused. Probing opens a session again and again; without this memory it would use
-// up the tries that a token allows and lock it for everybody.
-type logins struct {
-	mu      sync.Mutex               // never held while waiting
-	gates   map[string]chan struct{} // by serial number of the token: one login at a time
-	refused map[string]pinMark       // by serial number
+// logins remember the tokens whose PIN was refused. Probing opens a session again and again; without this memory it would use up the tries
+// that a token allows and lock it for everybody. It belongs to the process and not to a library, which is unloaded between two probes of
+// its only member.
+var logins = struct {
+	sync.Mutex                            // never held while waiting
+	gates      map[loginKey]chan struct{} // one login at a time with a token
+	refused    map[loginKey]pinMark
+}{gates: map[loginKey]chan struct{}{}, refused: map[loginKey]pinMark{}}
+
+// loginKey is a token: the real path of its library, and its serial number.
+type loginKey struct{ library, serial string }
+
+func (k loginKey) gate() chan struct{} {
+	logins.Lock()
+	defer logins.Unlock()
+	if logins.gates[k] == nil {
+		logins.gates[k] = make(chan struct{}, 1)
+	}
+	return logins.gates[k]
+}
+
+// wasRefused says that the token has refused this PIN.
+func (k loginKey) wasRefused(mark pinMark) bool {
+	logins.Lock()
+	defer logins.Unlock()
+	before, known := logins.refused[k]
+	return known && before == mark
+}
+
+func (k loginKey) refuse(mark pinMark) {
+	logins.Lock()
+	defer logins.Unlock()
+	logins.refused[k] = mark
+}
+
+func (k loginKey) accept() {
+	logins.Lock()
+	defer logins.Unlock()
+	delete(logins.refused, k)
 }
 
 // pinMark knows a PIN again without holding it.
@@ -41,18 +74,6 @@ var pinSalt = func() []byte {
 	return salt
 }()
 
-func (l *logins) gate(serial string) chan struct{} {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.gates == nil {
-		l.gates, l.refused = map[string]chan struct{}{}, map[string]pinMark{}
-	}
-	if l.gates[serial] == nil {
-		l.gates[serial] = make(chan struct{}, 1)
-	}
-	return l.gates[serial]
-}
-
 // login logs the user in, which counts for all sessions of the process with the token.
 func (l *library) login(ctx context.Context, h p11.SessionHandle, info p11.TokenInfo, pinFile string) error {
 	if info.Flags&p11.CKF_LOGIN_REQUIRED == 0 {
@@ -61,7 +82,8 @@ func (l *library) login(ctx context.Context, h p11.SessionHandle, info p11.Token
 	if pinFile == "" {
 		return fmt.Errorf("the token %q wants a login: set pin_file", info.Label)
 	}
-	gate := l.logins.gate(info.SerialNumber)
+	key := loginKey{l.path, info.SerialNumber}
+	gate := key.gate()
 	select {
 	case gate <- struct{}{}:
 		defer func() { <-gate }()
@@ -73,10 +95,7 @@ func (l *library) login(ctx context.Context, h p11.SessionHandle, info p11.Token
 		return err
 	}
 	defer clear(pin)
-	l.logins.mu.Lock()
-	before, known := l.logins.refused[info.SerialNumber]
-	l.logins.mu.Unlock()
-	if known && before == mark {
+	if key.wasRefused(mark) {
 		return fmt.Errorf("the token %q has refused the PIN in %s: %s", info.Label, pinFile, nextPIN)
 	}
 	if err := checkTries(info); err != nil {
@@ -86,16 +105,12 @@ func (l *library) login(ctx context.Context, h p11.SessionHandle, info p11.Token
 	err = l.ctx.Login(h, p11.CKU_USER, unsafe.String(unsafe.SliceData(pin), len(pin))) //nolint:gosec // G103: a copy could not be wiped
 	switch r := resultOf(err); r {
 	case ckrOK:
-		l.logins.mu.Lock()
-		delete(l.logins.refused, info.SerialNumber)
-		l.logins.mu.Unlock()
+		key.accept()
 		return nil
 	case ckrAlreadyLoggedIn:
 		return nil
-	case ckrPINIncorrect, ckrPINInvalid, ckrPINLength, ckrPINLocked:
-		l.logins.mu.Lock()
-		l.logins.refused[info.SerialNumber] = mark
-		l.logins.mu.Unlock()
+	case ckrPINIncorrect, ckrPINInvalid, ckrPINLength:
+		key.refuse(mark)
 		return fmt.Errorf("log in to the token %q: %w", info.Label, r)
 	default:
 		return fmt.Errorf("log in to the token %q: %w", info.Label, r)

@@ -3,6 +3,7 @@
 package pkcs11
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -10,14 +11,13 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	p11 "github.com/miekg/pkcs11"
 	"go.uber.org/goleak"
 
+	"github.com/keyward/keyward/hsmclient/driver"
 	"github.com/keyward/keyward/keys"
 	"github.com/keyward/keyward/keys/kcv"
 	"github.com/keyward/keyward/keys/secret"
@@ -29,6 +29,8 @@ const (
 	testPIN = "1234"
 	// patience bounds every wait of a test; only a broken driver needs it all.
 	patience = 20 * time.Second
+	// poolSize is more than all tests use at the same time.
+	poolSize = 60
 )
 
 // testLMK is a public test value.
@@ -41,8 +43,9 @@ var lab struct {
 	tokens string // directory of SoftHSM2's tokens
 	faults string
 	pin    string // file with the right PIN
-	next   atomic.Int32
-	making sync.Mutex // tokens are made one after the other, in the free slot
+	// pool holds the labels of tokens that no test uses. All tokens are made before the first test: SoftHSM2 2.6.1 aborts the process when
+	// one thread makes a token while another lists them.
+	pool chan string
 }
 
 func TestMain(m *testing.M) {
@@ -98,7 +101,44 @@ func setUp(dir string) error {
 			return err
 		}
 	}
-	return nil
+	return makeTokens()
+}
+
+// Tokens with something wrong, which no test changes.
+var wrongTokens = map[string][][]*p11.Attribute{
+	"no LMK":          nil,
+	"two LMKs":        {lmkObject(testLMK), lmkObject(testLMK)},
+	"short LMK":       {lmkObject(testLMK[:16])},
+	"extractable LMK": {lmkObject(testLMK, attribute(p11.CKA_EXTRACTABLE, true))},
+	"open LMK":        {lmkObject(testLMK, attribute(p11.CKA_DECRYPT, true), attribute(p11.CKA_SENSITIVE, false))},
+	"no unwrap":       {lmkObject(testLMK, attribute(p11.CKA_UNWRAP, false))},
+	"twin":            {lmkObject(testLMK)},
+}
+
+func makeTokens() error {
+	ctx := p11.New(lab.module)
+	if ctx == nil {
+		return errors.New("the library does not load")
+	}
+	defer ctx.Destroy()
+	if err := ctx.Initialize(); err != nil {
+		return err
+	}
+	defer func() { _ = ctx.Finalize() }()
+	lab.pool = make(chan string, poolSize)
+	for i := range poolSize {
+		label := fmt.Sprintf("token %d", i)
+		if err := makeToken(ctx, label, lmkObject(testLMK)); err != nil {
+			return err
+		}
+		lab.pool <- label
+	}
+	for label, objects := range wrongTokens {
+		if err := makeToken(ctx, label, objects...); err != nil {
+			return err
+		}
+	}
+	return makeToken(ctx, "twin", lmkObject(testLMK))
 }
 
 // lmkObject is an LMK key as it must be, but for the changes.
@@ -117,38 +157,29 @@ func lmkObject(value []byte, changes ...*p11.Attribute) []*p11.Attribute {
 }
 
 // makeToken makes a token with objects.
-func makeToken(tb testing.TB, label string, objects ...[]*p11.Attribute) token {
-	tb.Helper()
-	need(tb)
-	lib, err := acquire(tb.Context(), lab.module)
+func makeToken(ctx *p11.Ctx, label string, objects ...[]*p11.Attribute) error {
+	slots, err := ctx.GetSlotList(true)
 	if err != nil {
-		tb.Fatal(err)
-	}
-	defer lib.release()
-	lab.making.Lock()
-	defer lab.making.Unlock()
-	slots, err := lib.ctx.GetSlotList(true)
-	if err != nil {
-		tb.Fatal(err)
+		return err
 	}
 	slot := slots[len(slots)-1] // SoftHSM2 keeps the free one last
-	if err := lib.ctx.InitToken(slot, "so-"+testPIN, label); err != nil {
-		tb.Fatal(err)
+	if err := ctx.InitToken(slot, "so-"+testPIN, label); err != nil {
+		return err
 	}
-	h, err := lib.ctx.OpenSession(slot, p11.CKF_SERIAL_SESSION|p11.CKF_RW_SESSION)
+	h, err := ctx.OpenSession(slot, p11.CKF_SERIAL_SESSION|p11.CKF_RW_SESSION)
 	if err != nil {
-		tb.Fatal(err)
+		return err
 	}
-	defer func() { _ = lib.ctx.CloseSession(h) }()
-	err = errors.Join(lib.ctx.Login(h, p11.CKU_SO, "so-"+testPIN), lib.ctx.InitPIN(h, testPIN), lib.ctx.Logout(h), lib.ctx.Login(h, p11.CKU_USER, testPIN))
+	defer func() { _ = ctx.CloseSession(h) }()
+	err = errors.Join(ctx.Login(h, p11.CKU_SO, "so-"+testPIN), ctx.InitPIN(h, testPIN), ctx.Logout(h), ctx.Login(h, p11.CKU_USER, testPIN))
 	for _, o := range objects {
-		_, e := lib.ctx.CreateObject(h, o)
+		_, e := ctx.CreateObject(h, o)
 		err = errors.Join(err, e)
 	}
 	if err != nil {
-		tb.Fatalf("token %s: %v", label, err)
+		return fmt.Errorf("token %s: %w", label, err)
 	}
-	return token{label}
+	return nil
 }
 
 // need skips the test where SoftHSM2 is missing, and fails it in CI, which installs it.
@@ -168,12 +199,66 @@ type token struct {
 	label string
 }
 
+// newToken takes a token out of the pool; it comes back as it was.
 func newToken(tb testing.TB) token {
 	tb.Helper()
-	return makeToken(tb, newLabel(), lmkObject(testLMK))
+	need(tb)
+	select {
+	case label := <-lab.pool:
+		k := token{label}
+		tb.Cleanup(func() {
+			k.tidy(tb)
+			lab.pool <- label
+		})
+		return k
+	default:
+		tb.Fatal("the pool of tokens is empty: raise poolSize")
+		return token{}
+	}
 }
 
-func newLabel() string { return fmt.Sprintf("token %d", lab.next.Add(1)) }
+// spoiledToken takes a token out of the pool for good.
+func spoiledToken(tb testing.TB) token {
+	tb.Helper()
+	need(tb)
+	select {
+	case label := <-lab.pool:
+		return token{label}
+	default:
+		tb.Skip("SKIP: the pool of tokens is empty after many runs")
+		return token{}
+	}
+}
+
+// tidy takes away what a test has stored.
+func (k token) tidy(tb testing.TB) {
+	tb.Helper()
+	ch, err := makeDriver(tb, k.settings()).Open(context.Background(), driver.Target{Name: "tidy", Addr: lab.module})
+	if err != nil {
+		tb.Errorf("tidy up: %v", err)
+		return
+	}
+	defer ch.Close(errTestOver)
+	s, _ := ch.(*session)
+	ctx := s.lib.ctx
+	if err := ctx.FindObjectsInit(s.handle, []*p11.Attribute{attribute(p11.CKA_TOKEN, true)}); err != nil {
+		tb.Error(err)
+	}
+	handles, _, err := ctx.FindObjects(s.handle, 100)
+	err = errors.Join(err, ctx.FindObjectsFinal(s.handle), os.RemoveAll(k.faultDirectory(s.slot)))
+	for _, h := range handles {
+		if h != s.lmk {
+			err = errors.Join(err, ctx.DestroyObject(s.handle, h))
+		}
+	}
+	if err != nil {
+		tb.Errorf("tidy up: %v", err)
+	}
+}
+
+func (k token) faultDirectory(slot uint) string {
+	return filepath.Join(lab.faults, strconv.FormatUint(uint64(slot), 10))
+}
 
 // settings are those of a member on the token, changed by pairs of name and value; an empty value takes the setting away.
 func (k token) settings(pairs ...string) map[string]string {
@@ -205,12 +290,12 @@ func (k token) slot(tb testing.TB) uint {
 // fault sets what testdata/faulty.c does to a function, until mend or the end of the test.
 func (k token) fault(tb testing.TB, function, what string) (mend func()) {
 	tb.Helper()
-	return setFault(tb, strconv.FormatUint(uint64(k.slot(tb)), 10), function, what)
+	return setFault(tb, k.faultDirectory(k.slot(tb)), function, what)
 }
 
-func setFault(tb testing.TB, slot, function, what string) (mend func()) {
+func setFault(tb testing.TB, directory, function, what string) (mend func()) {
 	tb.Helper()
-	file := filepath.Join(lab.faults, slot, function)
+	file := filepath.Join(directory, function)
 	fresh := file + ".new" // written beside and moved, so that it is never seen half
 	if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o700), os.WriteFile(fresh, []byte(what), 0o600), os.Rename(fresh, file)); err != nil {
 		tb.Fatal(err)
@@ -227,7 +312,7 @@ func setFault(tb testing.TB, slot, function, what string) (mend func()) {
 // count begins to count the calls of a function.
 func (k token) count(tb testing.TB, function string) func() int {
 	tb.Helper()
-	file := filepath.Join(lab.faults, strconv.FormatUint(uint64(k.slot(tb)), 10), function+".count")
+	file := filepath.Join(k.faultDirectory(k.slot(tb)), function+".count")
 	if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o700), os.WriteFile(file, nil, 0o600)); err != nil {
 		tb.Fatal(err)
 	}

@@ -36,10 +36,11 @@ func (d *Driver) open(ctx context.Context, to driver.Target) (*session, error) {
 		return nil, err
 	}
 	defer lib.release()
-	if lib.stuck.Load() >= maxStuck {
+	stuck := lib.stuckOf(d.settings)
+	if stuck.Load() >= maxStuck {
 		return nil, errStuck
 	}
-	s, returned, err := run(ctx, lib, nil, func() (*session, error) {
+	s, returned, err := run(ctx, lib, stuck, nil, func() (*session, error) {
 		return d.establish(ctx, lib, to)
 	}, func(s *session, _ error, late bool) {
 		if late && s != nil {
@@ -70,7 +71,7 @@ func (d *Driver) establish(ctx context.Context, lib *library, to driver.Target) 
 		return nil, fmt.Errorf("open a session with the token %q: %w", info.Label, resultOf(err))
 	}
 	s := &session{
-		lib: lib, handle: handle, slot: slot, cfg: d.settings, onLate: to.Late,
+		lib: lib, stuck: lib.stuckOf(d.settings), handle: handle, slot: slot, cfg: d.settings, onLate: to.Late,
 		turn: make(chan struct{}, 1), done: make(chan struct{}),
 	}
 	if err := s.prepare(ctx, info); err != nil {
@@ -111,6 +112,12 @@ func (c settings) find(lib *library) (uint, p11.TokenInfo, error) {
 		}
 		return c.slot, info, nil
 	}
+	// Looking where the token was last time asks no other token, one of which may hang.
+	if slot, known := lib.slotOf(c.token); known {
+		if info, err := lib.ctx.GetTokenInfo(slot); err == nil && info.Label == c.token && info.Flags&p11.CKF_TOKEN_INITIALIZED != 0 {
+			return slot, info, nil
+		}
+	}
 	slots, err := lib.ctx.GetSlotList(true)
 	if err != nil {
 		return 0, p11.TokenInfo{}, fmt.Errorf("list the slots of the PKCS#11 library: %w", resultOf(err))
@@ -134,6 +141,7 @@ func (c settings) find(lib *library) (uint, p11.TokenInfo, error) {
 	if !slices.Contains(labels, c.token) {
 		return 0, p11.TokenInfo{}, fmt.Errorf("no token has the label %q (the library shows: %s): %s", c.token, shown(labels), meanings[ckrTokenNotPresent].next)
 	}
+	lib.setSlot(c.token, at)
 	return at, found, nil
 }
 

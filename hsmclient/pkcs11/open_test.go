@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -23,20 +24,15 @@ import (
 func TestLMKKey(t *testing.T) {
 	t.Parallel()
 	need(t)
-	for _, c := range []struct {
-		objects [][]*p11.Attribute
-		want    []string
-	}{
-		{nil, []string{"no secret key", `"LMK"`}},
-		{[][]*p11.Attribute{lmkObject(testLMK), lmkObject(testLMK)}, []string{"more than one"}},
-		{[][]*p11.Attribute{lmkObject(testLMK[:16])}, []string{"no AES-256 key"}},
-		{[][]*p11.Attribute{lmkObject(testLMK, attribute(p11.CKA_EXTRACTABLE, true))}, []string{"CKA_EXTRACTABLE must be false", "docs/hsm-driver.md"}},
-		{[][]*p11.Attribute{lmkObject(testLMK, attribute(p11.CKA_DECRYPT, true), attribute(p11.CKA_SENSITIVE, false))},
-			[]string{"CKA_DECRYPT must be false", "CKA_SENSITIVE must be true"}},
-		{[][]*p11.Attribute{lmkObject(testLMK, attribute(p11.CKA_UNWRAP, false))}, []string{"CKA_UNWRAP must be true"}},
+	for label, want := range map[string][]string{
+		"no LMK":          {"no secret key", `"LMK"`},
+		"two LMKs":        {"more than one"},
+		"short LMK":       {"no AES-256 key"},
+		"extractable LMK": {"CKA_EXTRACTABLE must be false", "docs/hsm-driver.md"},
+		"open LMK":        {"CKA_DECRYPT must be false", "CKA_SENSITIVE must be true"},
+		"no unwrap":       {"CKA_UNWRAP must be true"},
 	} {
-		at := makeToken(t, newLabel(), c.objects...)
-		openFails(t, at.settings(), c.want...)
+		openFails(t, token{label}.settings(), want...)
 	}
 	at := newToken(t)
 	openFails(t, at.settings(settingLMKLabel, "other"), `"other"`, "lmk_label")
@@ -45,7 +41,7 @@ func TestLMKKey(t *testing.T) {
 // TestReplacedLMK: a token whose LMK key is replaced while we are connected shows another check value, and none when it is gone.
 func TestReplacedLMK(t *testing.T) {
 	t.Parallel()
-	at := newToken(t)
+	at := spoiledToken(t)
 	c := open(t, at.settings())
 	s, _ := c.ch.(*session)
 	other := append([]byte("other "), testLMK[6:]...)
@@ -81,8 +77,7 @@ func TestKeyOfAnotherLMK(t *testing.T) {
 
 func TestFindingTheToken(t *testing.T) {
 	t.Parallel()
-	at, twin := newToken(t), newToken(t)
-	makeToken(t, twin.label, lmkObject(testLMK))
+	at, twin := newToken(t), token{"twin"}
 	openFails(t, token{"no such"}.settings(), `"no such"`, "put the token back")
 	openFails(t, twin.settings(), "two tokens", "slot")
 	slot := strconv.FormatUint(uint64(at.slot(t)), 10)
@@ -229,7 +224,7 @@ func TestLibraryIsUnloaded(t *testing.T) {
 func TestHangingLoad(t *testing.T) {
 	at := newToken(t)
 	awaitUnloaded(t)
-	mend := setFault(t, "all", "C_Initialize", "hang")
+	mend := setFault(t, filepath.Join(lab.faults, "all"), "C_Initialize", "hang")
 	for range 3 {
 		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 		_, err := makeDriver(t, at.settings()).Open(ctx, driver.Target{Name: "hsm1", Addr: lab.module})
@@ -246,7 +241,7 @@ func TestHangingLoad(t *testing.T) {
 func TestFailingLoad(t *testing.T) {
 	at := newToken(t)
 	awaitUnloaded(t)
-	mend := setFault(t, "all", "C_Initialize", "0x30")
+	mend := setFault(t, filepath.Join(lab.faults, "all"), "C_Initialize", "0x30")
 	openFails(t, at.settings(), "C_Initialize", "CKR_DEVICE_ERROR")
 	mend()
 	open(t, at.settings())
@@ -271,37 +266,61 @@ func awaitUnloaded(tb testing.TB) {
 	}
 }
 
-// TestStuckCallsAreBounded: above the limit nothing more is asked of the library, and below it again work goes on.
-func TestStuckCallsAreBounded(t *testing.T) {
+// TestHangingToken: a token that does not even say what it is holds up nobody beyond his time, and no token that was found before. It is
+// not parallel because it would hold up tests that look for their tokens.
+func TestHangingToken(t *testing.T) {
 	at, other := newToken(t), newToken(t)
-	beside := open(t, other.settings())
+	open(t, other.settings())
+	ctx := at.untilCalled(t, "C_GetTokenInfo", 1)
+	mend := at.fault(t, "C_GetTokenInfo", "hang")
+	_, err := makeDriver(t, at.settings()).Open(ctx, driver.Target{Name: "hsm1", Addr: lab.module})
+	if !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("while it hangs: %v", err)
+	}
+	open(t, other.settings())
+	mend()
+	open(t, at.settings())
+}
+
+// TestStuckCallsAreBounded: above the limit nothing more is asked for the token, below it again work goes on, and other tokens of the
+// library notice nothing.
+func TestStuckCallsAreBounded(t *testing.T) {
+	t.Parallel()
+	at, other := newToken(t), newToken(t)
+	beside, last := open(t, other.settings()), open(t, at.settings())
 	sessions := make([]*talk, maxStuck)
 	for i := range sessions {
 		sessions[i] = open(t, at.settings())
 	}
 	mend := at.fault(t, "C_GenerateRandom", "hang")
+	ctx := at.untilCalled(t, "C_GenerateRandom", len(sessions))
+	var asking sync.WaitGroup
 	for _, c := range sessions {
-		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
-		_, err := c.Random(ctx, 8)
-		cancel()
-		if err == nil || driver.NotSent(err) {
-			t.Fatalf("a hanging call: %v", err)
-		}
+		asking.Go(func() {
+			if _, err := c.Random(ctx, 8); err == nil || driver.NotSent(err) {
+				t.Errorf("a hanging call: %v", err)
+			}
+		})
 	}
-	_, err := beside.Random(t.Context(), 8)
-	wantClass(t, "one call more", err, command.MemberFault, "hang already")
-	if !driver.NotSent(err) || !alive(beside.ch) {
+	asking.Wait()
+	_, err := last.Random(t.Context(), 8)
+	wantClass(t, "one call more", err, command.MemberFault, "hang in the PKCS#11 library")
+	if !driver.NotSent(err) || !alive(last.ch) {
 		t.Errorf("got %v, want that nothing went out and the session lives", err)
 	}
-	openFails(t, other.settings(), "hang already")
+	openFails(t, at.settings(), "hang in the PKCS#11 library")
+	if _, err := beside.Random(t.Context(), 8); err != nil {
+		t.Errorf("another token: %v", err)
+	}
+	open(t, other.settings())
 	mend()
-	s, _ := beside.ch.(*session)
-	for deadline := time.Now().Add(patience); s.lib.stuck.Load() > 0; time.Sleep(time.Millisecond) { // there is no signal out of the library
+	s, _ := last.ch.(*session)
+	for deadline := time.Now().Add(patience); s.stuck.Load() > 0; time.Sleep(time.Millisecond) { // there is no signal out of the library
 		if time.Now().After(deadline) {
-			t.Fatalf("%d calls are still counted as stuck", s.lib.stuck.Load())
+			t.Fatalf("%d calls are still counted as stuck", s.stuck.Load())
 		}
 	}
-	if _, err := beside.Random(t.Context(), 8); err != nil {
+	if _, err := last.Random(t.Context(), 8); err != nil {
 		t.Error(err)
 	}
 }

@@ -24,6 +24,7 @@ var (
 // session is one session with a token. It implements driver.Channel.
 type session struct {
 	lib    *library
+	stuck  *atomic.Int32 // calls for this token that hang
 	handle p11.SessionHandle
 	slot   uint
 	lmk    p11.ObjectHandle // as found at opening; only for who has the turn
@@ -136,12 +137,12 @@ func call[T any](ctx context.Context, s *session, code string, sent int, work fu
 		return none, s.lost(code, false)
 	default:
 	}
-	if s.lib.stuck.Load() >= maxStuck {
+	if s.stuck.Load() >= maxStuck {
 		<-s.turn
 		return none, unanswered(code, false, errStuck)
 	}
 	begun := time.Now()
-	v, returned, err := run(ctx, s.lib, s.done, work, func(v T, _ error, late bool) {
+	v, returned, err := run(ctx, s.lib, s.stuck, s.done, work, func(v T, _ error, late bool) {
 		<-s.turn
 		s.heard.Store(time.Now().UnixNano())
 		if late {
