@@ -53,6 +53,7 @@ CREATE TABLE key_twins (
     cryptogram  text CHECK (cryptogram <> ''),
     kcv_before  text CHECK (kcv_before ~ '^[0-9A-F]{6,32}$'),
     kcv_after   text NOT NULL CHECK (kcv_after ~ '^[0-9A-F]{6,32}$'),
+    imported    boolean NOT NULL DEFAULT false,
     made_at     timestamptz NOT NULL DEFAULT now(),
     switched_at timestamptz,
     erased_at   timestamptz,
@@ -72,6 +73,7 @@ COMMENT ON COLUMN key_twins.lmk_domain IS 'LMK domain of cryptogram. A switch ex
 COMMENT ON COLUMN key_twins.cryptogram IS 'The key under that LMK; null once erased. The proof stays.';
 COMMENT ON COLUMN key_twins.kcv_before IS 'Check value that the HSM computed in the domain that the key leaves; null before a job has proven the twin.';
 COMMENT ON COLUMN key_twins.kcv_after IS 'Check value that the HSM computed in the domain that it moves to.';
+COMMENT ON COLUMN key_twins.imported IS 'The twin came from a ceremony; cancelling a job leaves it.';
 COMMENT ON COLUMN key_twins.made_at IS 'When the twin was made.';
 COMMENT ON COLUMN key_twins.switched_at IS 'When the key began to work in the new domain; null while it works in the old one.';
 COMMENT ON COLUMN key_twins.erased_at IS 'When the cryptogram was erased.';
@@ -135,4 +137,4 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON rewrap_differences TO keyward_keys;
 GRANT SELECT ON posp_domains, terminal_sign_ons TO keyward_keys;
 GRANT SELECT, INSERT, UPDATE, DELETE ON posp_domains TO keyward_posp;
 GRANT SELECT ON rewrap_jobs, rewrap_differences, posp_domains TO keyward_posv;
-GRANT SELECT (twin_id, key_id, job_id, lmk_domain, kcv_before, kcv_after, made_at, switched_at, erased_at) ON key_twins TO keyward_posv;
+GRANT SELECT (twin_id, key_id, job_id, lmk_domain, kcv_before, kcv_after, imported, made_at, switched_at, erased_at) ON key_twins TO keyward_posv;

@@ -71,7 +71,8 @@ func (a *App) scriptKeys(ctx context.Context, psamNo string, step writeStep) (co
 	return a.together(ctx, control, key)
 }
 
-// together gives two keys in one LMK domain, as a command needs them (C7): while keys move, one may have changed over before the other.
+// together gives two keys in one LMK domain, as a command needs them (C7): while keys move, one may have changed over before the other. Where
+// neither has a twin in the other's domain yet, because the card is being issued at this moment, one is made.
 func (a *App) together(ctx context.Context, control, key keystore.Key) (keystore.Key, keystore.Key, error) {
 	there, err := a.store.InDomain(ctx, control, key.Domain)
 	if err == nil {
@@ -81,5 +82,16 @@ func (a *App) together(ctx context.Context, control, key keystore.Key) (keystore
 		return control, key, err
 	}
 	back, err := a.store.InDomain(ctx, key, control.Domain)
+	if !errors.Is(err, keystore.ErrNotFound) {
+		return control, back, err
+	}
+	if err = a.moves.Follow(ctx, control.ID, key.Domain); err == nil {
+		there, err = a.store.InDomain(ctx, control, key.Domain)
+		return there, key, err
+	}
+	if err2 := a.moves.Follow(ctx, key.ID, control.Domain); err2 != nil {
+		return control, key, errors.Join(err, err2)
+	}
+	back, err = a.store.InDomain(ctx, key, control.Domain)
 	return control, back, err
 }

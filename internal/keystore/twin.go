@@ -11,7 +11,7 @@ import (
 // keepTwin stores the cryptogram of a known key in another LMK domain than that in which it works (C7). The same again changes nothing.
 func keepTwin(ctx context.Context, tx pgx.Tx, k Key, actor string) error {
 	var made bool
-	err := tx.QueryRow(ctx, `INSERT INTO key_twins (key_id, lmk_domain, cryptogram, kcv_after) VALUES ($1, $2, $3, $4)
+	err := tx.QueryRow(ctx, `INSERT INTO key_twins (key_id, lmk_domain, cryptogram, kcv_after, imported) VALUES ($1, $2, $3, $4, true)
 		ON CONFLICT (key_id, lmk_domain) WHERE cryptogram IS NOT NULL DO NOTHING RETURNING true`, k.ID, k.Domain, k.Cryptogram, string(k.KCV)).Scan(&made)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil

@@ -199,14 +199,14 @@ func (e *Engine) exchangeRows(ctx context.Context, j Job, what, sql string, args
 	return len(ids), nil
 }
 
-// erase takes the cryptograms of the next twins in a domain away; the proof stays. own spares what the job did not make itself: the
-// zone master key's twin of a ceremony.
+// erase takes the cryptograms of the next twins in a domain away; the proof stays. own spares what the job did not make itself: twins of a
+// ceremony.
 func (e *Engine) erase(ctx context.Context, j Job, domain string, own bool) (int, error) {
 	return e.exchangeRows(ctx, j, "erased", fmt.Sprintf(`
 WITH picked AS (
-    SELECT twin_id FROM key_twins WHERE lmk_domain = $2 AND cryptogram IS NOT NULL AND (NOT $3 OR (job_id = $1 AND key_id <> $4))
+    SELECT twin_id FROM key_twins WHERE lmk_domain = $2 AND cryptogram IS NOT NULL AND (NOT $3 OR (job_id = $1 AND NOT imported))
      ORDER BY twin_id LIMIT %d FOR UPDATE
 )
 UPDATE key_twins t SET cryptogram = NULL, erased_at = now() FROM picked p WHERE t.twin_id = p.twin_id RETURNING t.key_id`, swapBatch),
-		j.ID, domain, own, j.zmkID)
+		j.ID, domain, own)
 }

@@ -104,14 +104,17 @@ func (e *Engine) findZMK(ctx context.Context, j *Job) error {
 
 // trial moves the first keys without storing anything, so that a wrong set-up shows before there is a job. A key with proof is enough.
 func (e *Engine) trial(ctx context.Context, j Job) error {
-	list, err := e.store.unproven(ctx, e.store.pool, j, 0, trials+1)
+	list, err := e.store.unproven(ctx, e.store.pool, j, 0, maxBatch)
 	if err != nil {
 		return err
 	}
-	list = slices.DeleteFunc(list, func(k stored) bool { return k.id == j.zmkID })
 	if len(list) == 0 {
 		return &Refusal{fmt.Sprintf("no key lives in LMK domain %s", j.From), "name the domain as the keys do: posp hsm rewrap moves the key service's keys only"}
 	}
+	// Root keys and zone master keys travel under no zone master key: a ceremony brings them, before the job or while it runs.
+	list = slices.DeleteFunc(list, func(k stored) bool {
+		return k.id == j.zmkID || j.Method == ZMK && k.twin == "" && (k.Usage == keys.Root || k.Usage == keys.ZoneMaster)
+	})
 	for _, k := range list[:min(len(list), trials)] {
 		r := e.prove(ctx, j, k)
 		if r.err == nil {
@@ -121,6 +124,9 @@ func (e *Engine) trial(ctx context.Context, j Job) error {
 			return fmt.Errorf("try key %s: %w", k.name, r.err)
 		}
 		err = r.err
+	}
+	if err == nil {
+		return nil // only such keys: the copy tells of each
 	}
 	return &Refusal{fmt.Sprintf("the first keys cannot be moved: %v", err), "compare the check values of the LMKs in both domains with the devices', and the devices' command lists with docs/hsm-rewrap.md"}
 }

@@ -26,7 +26,10 @@ type result struct {
 // prove makes the twin of one key and proves it: the HSM computes the check value in the old domain before and in the new domain after,
 // and both must be the stored one. A twin that is there already is proven as it is.
 func (e *Engine) prove(ctx context.Context, j Job, k stored) result {
-	ctx, cancel := context.WithTimeout(command.WithPriority(ctx, command.Background), keyTimeout)
+	if command.PriorityOf(ctx) == 0 {
+		ctx = command.WithPriority(ctx, command.Background)
+	}
+	ctx, cancel := context.WithTimeout(ctx, keyTimeout)
 	defer cancel()
 	r := result{key: k}
 	if r.before, r.err = e.check(ctx, k.Wrapped, k.KCV, "in the old domain"); r.err != nil {
@@ -81,8 +84,12 @@ func (e *Engine) translate(ctx context.Context, j Job, k keys.Wrapped) (keys.Wra
 
 // exchange exports a key under the zone master key of the old domain and imports it under its twin of the new one.
 func (e *Engine) exchange(ctx context.Context, j Job, k keys.Wrapped) (keys.Wrapped, error) {
-	from, fromErr := inDomain(ctx, e.store.pool, j.zmkID, j.From)
-	to, toErr := inDomain(ctx, e.store.pool, j.zmkID, j.To)
+	zmk, err := e.store.zmk(ctx, j, k.Algorithm)
+	if err != nil {
+		return keys.Wrapped{}, fmt.Errorf("%w: %w", ErrAway, err)
+	}
+	from, fromErr := inDomain(ctx, e.store.pool, zmk, j.From)
+	to, toErr := inDomain(ctx, e.store.pool, zmk, j.To)
 	if err := errors.Join(fromErr, toErr); err != nil {
 		return keys.Wrapped{}, fmt.Errorf("%w: zone master key %s: %w", ErrAway, j.ZMK, err)
 	}

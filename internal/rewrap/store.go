@@ -170,6 +170,22 @@ func (s *store) unproven(ctx context.Context, q querier, j Job, after int64, lim
 	return list, nil
 }
 
+// zmk gives the number of the zone master key for keys of an algorithm: that of the job's name with the same algorithm, because devices let no
+// key travel under one of another family; else the job's own.
+func (s *store) zmk(ctx context.Context, j Job, algorithm keys.Algorithm) (int64, error) {
+	var id int64
+	err := s.pool.QueryRow(ctx, `SELECT k.key_id FROM keys k JOIN key_twins t ON t.key_id = k.key_id AND t.cryptogram IS NOT NULL
+		WHERE k.name = $1 AND k.usage = $2 AND k.algorithm = $3 AND k.state = 'active' AND ARRAY[k.lmk_domain, t.lmk_domain] @> ARRAY[$4, $5]
+		ORDER BY k.version DESC LIMIT 1`, j.ZMK, keys.ZoneMaster.String(), algorithm.String(), j.From, j.To).Scan(&id)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return j.zmkID, nil
+	}
+	if err != nil {
+		return 0, fmt.Errorf("read zone master key %s: %w", j.ZMK, err)
+	}
+	return id, nil
+}
+
 // inDomain gives a key as it is held in a domain: its own row, or a twin.
 func inDomain(ctx context.Context, q querier, id int64, domain string) (keys.Wrapped, error) {
 	rows, err := q.Query(ctx, `SELECT k.key_id, k.name, k.usage, k.algorithm, k.version, $2::text, coalesce(CASE WHEN k.lmk_domain = $2 THEN k.cryptogram END, t.cryptogram),

@@ -37,8 +37,10 @@ import (
 )
 
 const (
-	// Domain is the LMK domain.
-	Domain = "dev"
+	// Domain is the LMK domain that everything begins in: a variant LMK. NewDomain is that of a key-block LMK in the same device, which holds
+	// the LMK of Domain as its old one.
+	Domain    = "dev"
+	NewDomain = "dev-block"
 	// Card is the first PSAM number of the orders that Order makes.
 	Card = "60000000000000000001"
 	// TransportKey is the maker's key of blank cards, hex.
@@ -171,7 +173,11 @@ func (s *Service) Stop(t testing.TB) {
 func (s *Service) startHSM(t testing.TB) {
 	t.Helper()
 	var err error
-	s.Device, err = hsm.New(hsm.Config{Ports: []hsm.Port{{Name: "issuing", Addr: "127.0.0.1:0", Allow: hsm.IssuingCommands()}}, IgnoreParity: true})
+	s.Device, err = hsm.New(hsm.Config{Ports: []hsm.Port{
+		{Name: "issuing", Addr: "127.0.0.1:0", Allow: hsm.IssuingCommands()},
+		{Name: "migration", Addr: "127.0.0.1:0", Allow: hsm.MigrationCommands()},
+		{Name: "online", Addr: "127.0.0.1:0", Allow: hsm.OnlineCommands()},
+	}, IgnoreParity: true})
 	must(t, err)
 	must(t, s.Device.Start(t.Context()))
 	t.Cleanup(func() {
@@ -179,20 +185,31 @@ func (s *Service) startHSM(t testing.TB) {
 		defer cancel()
 		must(t, s.Device.Stop(ctx))
 	})
-	s.HSM, err = hsmclient.New(hsmclient.Config{
-		Name: "issuing", Domains: []hsmclient.Domain{{Name: Domain}}, Drivers: map[string]driver.Maker{"racal": racal.Make},
-		Members: []member.Spec{{Name: "hsm1", Addr: s.Device.Addr("issuing").String()}},
+	s.HSM = s.Group(t, "issuing")
+}
+
+// Group is a cluster over one port of the device, with both LMK domains.
+func (s *Service) Group(t testing.TB, port string) *hsmclient.Cluster {
+	t.Helper()
+	addr := s.Device.Addr(port).String()
+	group, err := hsmclient.New(hsmclient.Config{
+		Name: port, Domains: []hsmclient.Domain{{Name: Domain}, {Name: NewDomain}}, Drivers: map[string]driver.Maker{"racal": racal.Make},
+		Members: []member.Spec{
+			{Name: "hsm1", Domain: Domain, Addr: addr, Channels: 2},
+			{Name: "hsm1-block", Domain: NewDomain, Addr: addr, Channels: 2, Settings: map[string]string{"lmk": "keyblock", "lmk_id": "01", "old_domain": Domain}},
+		},
 	})
 	must(t, err)
-	must(t, s.HSM.Start(t.Context()))
+	must(t, group.Start(t.Context()))
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
-		must(t, s.HSM.Stop(ctx))
+		must(t, group.Stop(ctx))
 	})
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	must(t, s.HSM.Wait(ctx))
+	must(t, group.Wait(ctx))
+	return group
 }
 
 // Wrap is the key ceremony: a clear key (hex) as a cryptogram under the LMK.
