@@ -52,9 +52,9 @@ func isName[T string | []byte](s T, longest int) bool {
 	return true
 }
 
-// isCode says that s is a short printable code or a longer word without digits, so that no key, PIN or card number passes.
+// isCode says that s is nothing, a short printable code, or a longer word without digits, so that no key, PIN or card number passes.
 func isCode[T string | []byte](s T) bool {
-	if len(s) == 0 || len(s) > maxWord {
+	if len(s) > maxWord {
 		return false
 	}
 	for i := range len(s) {

@@ -113,12 +113,9 @@ func (w *Writer) finish() {
 	w.endFile()
 }
 
-// write writes the pending lines, in new files where one is full or old.
+// write writes the pending lines, in new files where one is full.
 func (w *Writer) write() error {
 	for len(w.out.pending) > 0 {
-		if w.out.file != nil && time.Since(w.out.begun) >= w.cfg.FileAge {
-			w.endFile()
-		}
 		if w.out.file == nil {
 			if err := w.beginFile(); err != nil {
 				return err

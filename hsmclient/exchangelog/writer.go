@@ -22,7 +22,7 @@ const (
 	writeDelay = 100 * time.Millisecond
 	// retryDelay is how soon the files are tried again after an error.
 	retryDelay = time.Second
-	// houseTime is how often age of files is looked at when nothing is written.
+	// houseTime is how often the age of files is looked at: a file may be written that much longer than Config.FileAge says.
 	houseTime = time.Minute
 )
 
@@ -198,19 +198,23 @@ func (w *Writer) Switch(on bool) {
 // On says whether exchanges are recorded.
 func (w *Writer) On() bool { return w.on.Load() }
 
-// endOff turns the time switched off into a gap, if anything was left out in it.
+// endOff turns the time switched off into a gap, if anything was left out in it. A record that saw the journal off and is counted only when
+// it is on again is in the next such gap, or in the one that Stop makes.
 func (w *Writer) endOff(now time.Time) bool {
+	from := w.offFrom
+	if from.IsZero() {
+		from = now
+	}
+	w.offFrom = time.Time{}
 	lost := w.skipped.Swap(0)
-	if w.offFrom.IsZero() || lost == 0 {
-		w.offFrom = time.Time{}
+	if lost == 0 {
 		return false
 	}
 	g := &w.gaps[gapOff]
 	if g.Lost == 0 {
-		g.From = w.offFrom
+		g.From = from
 	}
 	g.Lost += lost
-	w.offFrom = time.Time{}
 	return true
 }
 
