@@ -1,7 +1,5 @@
 package hsm
 
-import "strings"
-
 // runA6 imports a key from under a ZMK (facts/hsm.md §1.3, docs/hsm-sim.md §9.4).
 func runA6(q *request) errorCode {
 	keyType := q.keyType()
@@ -111,19 +109,16 @@ func (q *request) fromOutside(outer *key, sealed rawKey) (*key, attributes, erro
 	if q.attr == nil {
 		return k, a, codeOK
 	}
-	return k, *q.attr, q.attr.within(a)
-}
-
-// within says whether attributes allow no more than the block did that the key came in.
-func (a attributes) within(block attributes) errorCode {
-	const rising = "NES"
-	switch {
-	case a.usage != block.usage && usages[a.usage].wider != block.usage:
-		return codeUsage
-	case a.mode != block.mode && !strings.ContainsRune("NB", rune(block.mode)):
-		return codeMode
-	case strings.IndexByte(rising, a.export) > strings.IndexByte(rising, block.export):
-		return codeExport
+	// The request may narrow the use. Everything else stays as the sender wrote it, so that nothing is widened on the way.
+	if q.attr.usage != a.usage && usages[q.attr.usage].wider != a.usage {
+		return nil, a, codeUsage
 	}
-	return codeOK
+	a.usage = q.attr.usage
+	switch {
+	case q.attr.algorithm != a.algorithm:
+		return nil, a, codeAlgorithm
+	case q.attr.size != a.size:
+		return nil, a, codeKeyLength
+	}
+	return k, a, a.check()
 }

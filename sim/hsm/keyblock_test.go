@@ -162,12 +162,9 @@ func TestKeyBlockExchange(t *testing.T) {
 		plain := c.must("A6FFF" + zmk + outer + "S")
 		same(t, name+" as it says", plain[6:8], general)
 		c.wantCode("A6FFF"+zmk+outer+"S#E2T2N00N00", "A6")
-		if row.attributes[7] == 'E' {
-			c.wantCode("A6FFF"+zmk+outer+"S#"+row.attributes[:7]+"S00", "AA")
-		}
-		if row.attributes[4] == 'C' {
-			c.wantCode("A6FFF"+zmk+outer+"S#"+row.attributes[:4]+"G"+row.attributes[5:], "A8")
-		}
+		// Mode, version and exportability stay as the sender wrote them.
+		same(t, name+" not widened", c.must("A6FFF" + zmk + outer + "S#" + row.attributes[:5] + "99S00")[:1+headerChars], block[:1+headerChars])
+		c.wantCode("A6FFF"+zmk+outer+"S#"+row.attributes[:2]+"D1"+row.attributes[4:5]+"00S00", "A7")
 		changed := []byte(outer)
 		changed[len(changed)-1] = turned(changed[len(changed)-1])
 		c.wantCode("A6FFF"+zmk+string(changed)+"S", "A4")
