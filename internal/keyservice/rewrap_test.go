@@ -11,6 +11,7 @@ import (
 	"github.com/keyward/keyward/hsmclient"
 	"github.com/keyward/keyward/internal/keyservice"
 	"github.com/keyward/keyward/internal/keyservice/keyservicetest"
+	"github.com/keyward/keyward/internal/order"
 	"github.com/keyward/keyward/internal/rewrap"
 	"github.com/keyward/keyward/keys"
 	"github.com/keyward/keyward/migrations"
@@ -25,6 +26,7 @@ type moving struct {
 	t                       *testing.T
 	posp                    *keyservicetest.Service
 	calls                   int
+	orders                  map[int]order.Signed
 }
 
 func newMoving(t *testing.T, withGroup bool) *moving {
@@ -34,7 +36,7 @@ func newMoving(t *testing.T, withGroup bool) *moving {
 		opt.Migration = func(s *keyservicetest.Service) keyservice.MigrationHSM { return s.Group(t, "migration") }
 	}
 	s := keyservicetest.New(t, opt)
-	return &moving{Service: s.As(t, "li.na"), t: t, posp: s}
+	return &moving{Service: s.As(t, "li.na"), t: t, posp: s, orders: map[int]order.Signed{}}
 }
 
 // order sends a POST and wants the status.
@@ -69,8 +71,13 @@ func (m *moving) await(id int64, state rewrap.State) rewrap.Status {
 // issue derives a card's keys and makes its three scripts; it works the same in whatever domain which key is.
 func (m *moving) issue(n int, psam string) cardAnswer {
 	m.t.Helper()
-	_, signed := m.posp.Order(m.t, n, 20, time.Hour)
-	status, answer := m.posp.Call(m.t, "POST", "/v1/cards", fmt.Sprintf("issue-%d-%s", n, psam), request{"psam_no": psam, "order": signed, "algorithms": []string{"tdes", "sm4"}})
+	signed, known := m.orders[n]
+	if !known {
+		_, signed = m.posp.Order(m.t, n, 20, time.Hour)
+		m.orders[n] = signed
+	}
+	m.calls++
+	status, answer := m.posp.Call(m.t, "POST", "/v1/cards", fmt.Sprintf("issue-%d", m.calls), request{"psam_no": psam, "order": signed, "algorithms": []string{"tdes", "sm4"}})
 	want(m.t, "derive "+psam, status, answer, 201)
 	for _, step := range []string{"card-control", "application-control", "master"} {
 		status, script := m.posp.Call(m.t, "POST", "/v1/cards/"+psam+"/scripts", "", request{"order": signed, "step": step, "challenge": "11223344"})
