@@ -10,9 +10,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/keyward/keyward/hsmclient"
-	"github.com/keyward/keyward/hsmclient/driver"
-	"github.com/keyward/keyward/hsmclient/member"
-	"github.com/keyward/keyward/hsmclient/racal"
 	"github.com/keyward/keyward/internal/posp"
 	"github.com/keyward/keyward/internal/posp/host"
 	"github.com/keyward/keyward/internal/posp/host/core"
@@ -37,18 +34,21 @@ func serveFrontEnd(ctx context.Context, path string) (err error) {
 	parts := service.NewLifecycle(log)
 	defer func() { err = errors.Join(err, stopParts(ctx, parts)) }()
 
-	hsm, err := newHSM("online", cfg.Profile, cfg.HSM, log, reg)
+	// The HSMs and their operation first: with all of them away operators must be able to mend the list.
+	hsm, err := hsmGroup{
+		name: "online", instance: cfg.Instance, profile: cfg.Profile, cfg: cfg.HSM, needs: onlineNeeds, database: cfg.Database,
+		operators: cfg.HSMOperation.Operators, relays: cfg.HSMOperation.Relays,
+	}.start(ctx, log, reg, parts)
 	if err != nil {
 		return err
 	}
-	if err := hsm.Start(ctx); err != nil {
+	if err := serveOperation(ctx, cfg.HSMOperation, hsm.operation, log, parts); err != nil {
 		return err
 	}
-	parts.Add("hsm", 3*time.Second, hsm.Stop)
 
 	var hosts []host.Host
 	for _, h := range cfg.Hosts {
-		one, err := newHost(h, cfg, hsm, log, reg)
+		one, err := newHost(h, cfg, hsm.Cluster, log, reg)
 		if err != nil {
 			return err
 		}
@@ -62,7 +62,7 @@ func serveFrontEnd(ctx context.Context, path string) (err error) {
 	if err != nil {
 		return err
 	}
-	app, err := posp.New(posp.Options{Config: cfg, HSM: hsm, Hosts: hosts, Relay: keyService, Log: log, Registry: reg})
+	app, err := posp.New(posp.Options{Config: cfg, HSM: hsm.Cluster, Operation: hsm.operation, Hosts: hosts, Relay: keyService, Log: log, Registry: reg})
 	if err != nil {
 		return err
 	}
@@ -79,18 +79,6 @@ func stopParts(ctx context.Context, parts *service.Lifecycle) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopBound)
 	defer cancel()
 	return parts.Stop(ctx)
-}
-
-// newHSM makes the cluster of one HSM group. name is the group's in metrics and logs.
-func newHSM(name string, profile service.Profile, cfg service.HSMConfig, log *slog.Logger, reg prometheus.Registerer) (*hsmclient.Cluster, error) {
-	members := make([]member.Spec, 0, len(cfg.Members))
-	for _, m := range cfg.Members {
-		members = append(members, member.Spec{Name: m.Name, Addr: m.Addr, Channels: m.Channels})
-	}
-	return hsmclient.New(hsmclient.Config{
-		Name: name, Domains: []hsmclient.Domain{{Name: cfg.Domain, LMKCheck: cfg.LMKCheck}}, RefuseTestLMK: profile == service.Production,
-		Members: members, Drivers: map[string]driver.Maker{"racal": racal.Make}, Timeout: cfg.Timeout.Std(), Log: log, Registerer: reg,
-	})
 }
 
 func newHost(h posp.HostConfig, cfg posp.Config, hsm *hsmclient.Cluster, log *slog.Logger, reg prometheus.Registerer) (*core.Host, error) {

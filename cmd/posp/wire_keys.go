@@ -5,12 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"os/user"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/keyward/keyward/hsmclient"
+	hsmcommand "github.com/keyward/keyward/hsmclient/command"
 	"github.com/keyward/keyward/internal/keyservice"
 	"github.com/keyward/keyward/internal/keystore"
 	"github.com/keyward/keyward/internal/pgpool"
@@ -33,15 +36,22 @@ func serveKeyService(ctx context.Context, path string) (err error) {
 	parts := service.NewLifecycle(log)
 	defer func() { err = errors.Join(err, stopParts(ctx, parts)) }()
 
-	hsm, err := newHSM(issuingGroup, cfg.Profile, cfg.HSM, log, reg)
+	hsm, err := issuing(cfg).start(ctx, log, reg, parts)
 	if err != nil {
 		return err
 	}
-	if err := hsm.Start(ctx); err != nil {
-		return err
+	opt := keyservice.Options{Config: cfg, HSM: hsm.Cluster, Operation: hsm.operation, Log: log, Registry: reg}
+	if cfg.Rewrap.HSM != nil {
+		// The group for moving keys between LMK domains is configured for the time of the move only, and not operated while running.
+		migration, err := hsmGroup{
+			name: "migration", instance: cfg.Instance, profile: cfg.Profile, cfg: *cfg.Rewrap.HSM, needs: hsmcommand.CanCheck,
+		}.start(ctx, log, reg, parts)
+		if err != nil {
+			return fmt.Errorf("rewrap.hsm: %w", err)
+		}
+		opt.Migration = migration.Cluster
 	}
-	parts.Add("hsm", 3*time.Second, hsm.Stop)
-	app, err := keyservice.New(keyservice.Options{Config: cfg, HSM: hsm, Log: log, Registry: reg})
+	app, err := keyservice.New(opt)
 	if err != nil {
 		return err
 	}
@@ -51,6 +61,14 @@ func serveKeyService(ctx context.Context, path string) (err error) {
 	}
 	log.InfoContext(ctx, "the key service is ready", "addr", app.Addr().String())
 	return app.Wait(ctx)
+}
+
+// issuing is the key service's group. Whoever may ask the key service may look at it; its operators may change it.
+func issuing(cfg keyservice.Config) hsmGroup {
+	return hsmGroup{
+		name: issuingGroup, instance: cfg.Instance, profile: cfg.Profile, cfg: cfg.HSM, needs: issuingNeeds, database: cfg.Database,
+		operators: cfg.HSMOperation.Operators, relays: cfg.HSMOperation.Relays, readers: cfg.Clients,
+	}
 }
 
 // importBound bounds "posp keys import": the database and the HSM may just be starting.
@@ -107,16 +125,12 @@ func importKey(ctx context.Context, f importFlags, out io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
-	hsm, err := newHSM(issuingGroup, cfg.Profile, cfg.HSM, log, service.NewRegistry())
+	parts := service.NewLifecycle(log)
+	defer func() { err = errors.Join(err, stopParts(ctx, parts)) }()
+	hsm, err := importCluster(ctx, issuing(cfg), log, parts)
 	if err != nil {
 		return err
 	}
-	parts := service.NewLifecycle(log)
-	defer func() { err = errors.Join(err, stopParts(ctx, parts)) }()
-	if err := hsm.Start(ctx); err != nil {
-		return err
-	}
-	parts.Add("hsm", 3*time.Second, hsm.Stop)
 	pool, err := pgpool.FromConfig(ctx, cfg.Database)
 	if err != nil {
 		return err
@@ -131,6 +145,32 @@ func importKey(ctx context.Context, f importFlags, out io.Writer) (err error) {
 	}
 	_, err = fmt.Fprintf(out, "%s %s/%s version %d, check value %s: stored\n", k.Name, k.Usage, k.Algorithm, k.Version, k.KCV)
 	return err
+}
+
+// importCluster is the group for one command: the members that the running service has, without journal, history and operation.
+func importCluster(ctx context.Context, g hsmGroup, log *slog.Logger, parts *service.Lifecycle) (*hsmclient.Cluster, error) {
+	specs, err := g.cfg.Specs(g.profile)
+	if err != nil {
+		return nil, err
+	}
+	if g.cfg.List.Shared {
+		g.cfg.List.LocalCopy = "" // it belongs to the running service
+		list, stored, err := g.list(ctx, specs, log, nil)
+		if err != nil {
+			return nil, err
+		}
+		parts.Add("hsm list", hsmStop, list.Stop)
+		specs = stored
+	}
+	cluster, err := g.cluster(specs, nil, nil, log, service.NewRegistry())
+	if err != nil {
+		return nil, err
+	}
+	if err := cluster.Start(ctx); err != nil {
+		return nil, err
+	}
+	parts.Add("hsm", hsmStop, cluster.Stop)
+	return cluster, nil
 }
 
 // userName is who runs the command, for the audit record.

@@ -18,6 +18,7 @@ import (
 	"github.com/keyward/keyward/internal/dev/ceremony"
 	"github.com/keyward/keyward/internal/dev/pki"
 	"github.com/keyward/keyward/internal/dev/supervise"
+	"github.com/keyward/keyward/internal/hsmconfig"
 	"github.com/keyward/keyward/internal/posp"
 	"github.com/keyward/keyward/internal/postgres"
 	"github.com/keyward/keyward/internal/service"
@@ -205,7 +206,7 @@ func (s *system) pospConfig(ctx context.Context) (posp.Config, string, error) {
 	}}
 	c.HSM.Domain, c.HSM.LMKCheck = ceremony.Domain, ceremony.LMKCheck
 	for i, d := range s.devices {
-		c.HSM.Members = append(c.HSM.Members, service.HSMMember{Name: fmt.Sprintf("hsm%d", i+1), Addr: d.Addr("online").String(), Channels: channels})
+		c.HSM.Members = append(c.HSM.Members, hsmconfig.Member{Name: fmt.Sprintf("hsm%d", i+1), Addr: d.Addr("online").String(), Channels: channels})
 	}
 	c.Hosts = []posp.HostConfig{{Name: "bank", Dialect: "core", Addr: s.bank.Addr(), Private: true, ZPK: keyConfig(s.keys.ZPK), ZAK: keyConfig(s.keys.ZAK)}}
 	c.SealKey = keyConfig(s.keys.Seal)

@@ -9,6 +9,8 @@ import (
 
 	"github.com/keyward/keyward/internal/dev/ceremony"
 	"github.com/keyward/keyward/internal/dev/pki"
+	"github.com/keyward/keyward/internal/hsmconfig"
+	"github.com/keyward/keyward/internal/hsmops"
 	"github.com/keyward/keyward/internal/issuer"
 	"github.com/keyward/keyward/internal/keyservice"
 	"github.com/keyward/keyward/internal/posp"
@@ -25,9 +27,18 @@ const (
 	hsmChannels = 4
 	// devSignOns is far above what a terminal does, so that a test may sign the same terminal on again and again.
 	devSignOns = 6000
+	// devFirmware is what the simulators say; the trailing * lets an upgrade in.
+	devFirmware = "0001-*"
+	// blockDomain names the key-block LMK that every simulated HSM holds beside the variant one, and blockLMKCheck is its check value
+	// (docs/hsm-sim.md §9.1).
+	blockDomain            = "dev-kb"
+	blockLMKCheck keys.KCV = "DB3FB663EE8D2B66"
 	// issuerCode is what the simulated bank names itself in field 44.
 	issuerCode = "62220000"
 )
+
+// devOperators may operate HSMs: the holder of the operator's certificate, and whoever acts through posv without a name.
+var devOperators = []string{operatorName, "dev"}
 
 // header stands above every generated file.
 const header = "# Written by \"keyward dev\" at each start: changes are lost. Public test keys: nothing here is fit for production.\n"
@@ -46,6 +57,8 @@ type parts struct {
 func (p parts) writeConfigs() error {
 	for name, config := range map[string]any{
 		"sim": p.sim(), "keys": p.keyService(), "posp": p.posp(), "posv": p.posv(), "issuer": p.issuer(),
+		// For "posp hsm".
+		"hsm": p.operator(portOperation), "hsm-issuing": p.operator(portKeys),
 	} {
 		text, err := yaml.Marshal(config)
 		if err != nil {
@@ -72,15 +85,47 @@ func (p parts) client(name string) service.TLSConfig {
 	return service.TLSConfig{Cert: p.pki.Clients[name].Cert, Key: service.SecretFile(p.pki.Clients[name].Key), CA: p.pki.CA}
 }
 
-// group is one group of HSM simulators: those behind the ports from first on.
-func (p parts) group(base service.HSMConfig, first int) service.HSMConfig {
-	base.Domain, base.LMKCheck = ceremony.Domain, ceremony.LMKCheck
+// server is a service's side of mutual TLS.
+func (p parts) server(files pki.Pair) *service.TLSConfig {
+	return &service.TLSConfig{Cert: files.Cert, Key: service.SecretFile(files.Key), CA: p.pki.CA}
+}
+
+// group is one group of HSM simulators: those behind the ports from first on. Its second domain is the key-block LMK of the same devices,
+// without members until somebody adds one.
+func (p parts) group(name string, first int) hsmconfig.Config {
+	c := hsmconfig.Default()
+	c.Domain, c.LMKCheck, c.Firmware = ceremony.Domain, ceremony.LMKCheck, []string{devFirmware}
+	c.Canary = &hsmconfig.Canary{Usage: p.keys.Seal.Usage, Algorithm: p.keys.Seal.Algorithm, Cryptogram: p.keys.Seal.Cryptogram, KCV: p.keys.Seal.KCV}
+	c.Domains = []hsmconfig.Domain{p.blockDomain()}
+	c.Journal.Dir = p.layout.path("state", "hsm-journal-"+name)
+	c.Drills.Dir = p.layout.path("state", "hsm-drills-"+name)
+	c.List.LocalCopy = p.layout.path("state", "hsm-list-"+name+".json")
 	for i := range hsmCount {
-		base.Members = append(base.Members, service.HSMMember{
-			Name: fmt.Sprintf("hsm%d", i+1), Addr: at(first+i, p.offset), Channels: hsmChannels,
-		})
+		c.Members = append(c.Members, hsmconfig.Member{Name: fmt.Sprintf("hsm%d", i+1), Addr: at(first+i, p.offset), Channels: hsmChannels})
 	}
-	return base
+	return c
+}
+
+// blockDomain is the LMK domain of the simulators' key-block LMK.
+func (p parts) blockDomain() hsmconfig.Domain {
+	return hsmconfig.Domain{
+		Name: blockDomain, LMKCheck: blockLMKCheck, Firmware: []string{devFirmware}, Settings: map[string]string{"lmk": "keyblock", "lmk_id": "01"},
+	}
+}
+
+// migration is the group that moves keys from the variant LMK to the key-block one: hsm1, which holds both, on a port that allows it. One
+// member stands for each LMK.
+func (p parts) migration() *hsmconfig.Config {
+	c := hsmconfig.Default()
+	c.List.Shared = false
+	c.Domain, c.LMKCheck = ceremony.Domain, ceremony.LMKCheck
+	to := p.blockDomain()
+	to.Settings["old_domain"] = ceremony.Domain
+	c.Domains = []hsmconfig.Domain{to}
+	c.Members = []hsmconfig.Member{
+		{Name: "hsm1-variant", Addr: at(portMigration, p.offset), Channels: 1}, {Name: "hsm1-block", Domain: blockDomain, Addr: at(portMigration, p.offset), Channels: 1},
+	}
+	return &c
 }
 
 func (p parts) posp() posp.Config {
@@ -90,7 +135,10 @@ func (p parts) posp() posp.Config {
 	c.Terminals = []service.ListenerConfig{p.listen(portTerminals)}
 	c.Operations = p.listen(portOperations)
 	c.KeyService = posp.KeyServiceAddr{URL: "https://" + at(portKeys, p.offset), TLS: p.client("posp")}
-	c.HSM = p.group(c.HSM, portHSM)
+	c.HSM = p.group("online", portHSM)
+	c.HSMOperation = hsmconfig.Operation{
+		Addr: at(portOperation, p.offset), TLS: p.server(p.pki.Operation), Operators: devOperators, Relays: []string{"posv"},
+	}
 	c.Hosts = []posp.HostConfig{{
 		Name: "bank", Dialect: "core", Addr: at(portBank, p.offset), Private: true, ZPK: keyConfig(p.keys.ZPK), ZAK: keyConfig(p.keys.ZAK),
 	}}
@@ -113,12 +161,18 @@ func (p parts) keyService() keyservice.Config {
 	c := keyservice.DefaultConfig()
 	c.Profile, c.Log = service.Dev, p.log()
 	c.Database.URLFile = p.database(migrations.RoleKeys)
-	c.Listen = service.ListenerConfig{Addr: at(portKeys, p.offset), TLS: &service.TLSConfig{
-		Cert: p.pki.Server.Cert, Key: service.SecretFile(p.pki.Server.Key), CA: p.pki.CA,
-	}}
-	c.HSM = p.group(c.HSM, portIssuing)
+	c.Listen = service.ListenerConfig{Addr: at(portKeys, p.offset), TLS: p.server(p.pki.Server)}
+	c.HSM = p.group("issuing", portIssuing)
+	c.HSMOperation = hsmconfig.Operators{Operators: devOperators, Relays: []string{"posv"}}
+	c.Rewrap = keyservice.RewrapConfig{Operators: devOperators, HSM: p.migration()}
 	c.OrderKey = p.pki.OrderPublic
 	return c
+}
+
+// operator is the client file of the operator of HSMs.
+func (p parts) operator(port int) hsmops.ClientConfig {
+	c := p.client(operatorName)
+	return hsmops.ClientConfig{URL: "https://" + at(port, p.offset), Cert: c.Cert, Key: string(c.Key), CA: c.CA}
 }
 
 func (p parts) sim() control.Config {
@@ -140,6 +194,7 @@ func (p parts) sim() control.Config {
 			},
 		})
 	}
+	c.HSMs[0].Ports = append(c.HSMs[0].Ports, control.Port{Name: "migration", Addr: at(portMigration, p.offset), Group: "migration"})
 	return c
 }
 
@@ -152,6 +207,13 @@ func (p parts) posv() posv.Config {
 	c.Database.URLFile = p.database(migrations.RolePOSV)
 	c.API = p.listen(portPOSV)
 	c.OrderKeyFile = service.SecretFile(p.pki.OrderKey)
+	for _, to := range []struct {
+		name string
+		port int
+	}{{"posp-1", portOperation}, {"keys", portKeys}} {
+		tls := p.client("posv")
+		c.POSPs = append(c.POSPs, posv.POSPConfig{Name: to.name, URL: "https://" + at(to.port, p.offset), TLS: &tls})
+	}
 	return c
 }
 

@@ -140,6 +140,11 @@ func TestProductionRefuses(t *testing.T) {
 		{"test LMK of the key service", "keys", `"1122334455667788"`, `"2686047444912422"`, "public test LMK"},
 		{"plain terminal line", "posp", `addr: "10.1.0.10:7001", private: true`, `addr: "10.1.0.10:7001"`, "private: true"},
 		{"plain host line", "posp", "    private: true\n", "", "hosts: the line to core is plain TCP"},
+		{"plain line to an HSM", "posp", "      private: true # a plain", "      # a plain", "the line to hsm-a2 is plain"},
+		{"test canary", "posp", `"D1B2C3D4E5F60718"`, `"8750E051DC15268A"`, "public test key"},
+		{"no journal of HSM exchanges", "keys", "  journal: {dir: /var/lib/keyward/hsm-journal}\n", "", "hsm.journal.dir"},
+		{"operation without certificates", "posp", "addr: 10.2.0.10:8084\n  tls:", "addr: 10.2.0.10:8084\n  #", "hsm_operation.tls"},
+		{"unknown role of an HSM", "posp", "role: standby", "role: hot", "role must be working or standby"},
 		{"plain operations API", "posv", "  tls: {", "  #", "plain TCP"},
 		{"unknown setting", "posv", "timezone:", "time_zone:", "time_zone"},
 	} {
@@ -224,7 +229,7 @@ func TestCompose(t *testing.T) {
 		}
 	}
 	// The contracts of design.md §6; the issuing ports of the HSMs stay inside.
-	for _, p := range []string{"7001", "7101", "8080", "8081", "8082", "8083", "8090", "15001", "15002", "15003"} {
+	for _, p := range []string{"7001", "7101", "8080", "8081", "8082", "8083", "8084", "8090", "15001", "15002", "15003"} {
 		if !slices.Contains(published, "127.0.0.1:"+p+":"+p) {
 			t.Errorf("port %s is not published", p)
 		}

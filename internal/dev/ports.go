@@ -14,10 +14,10 @@ import (
 // loopback is where everything listens: dev mode is for one machine.
 const loopback = "127.0.0.1"
 
-// maxOffset keeps the highest port, 15013, within 16 bits.
-const maxOffset = 65535 - 15013
+// maxOffset keeps the highest port within 16 bits.
+const maxOffset = 65535 - portMigration
 
-// The contracts of design.md §6, and the issuing ports of the HSM simulators, before the offset.
+// The contracts of design.md §6, and the issuing and migration ports of the HSM simulators, before the offset.
 const (
 	portTerminals  = 7001
 	portTLS        = 7002 // reserved: nothing listens there yet
@@ -26,9 +26,11 @@ const (
 	portIssuer     = 8081
 	portOperations = 8082
 	portKeys       = 8083
+	portOperation  = 8084
 	portControl    = 8090
 	portHSM        = 15001 // and the two above
 	portIssuing    = 15011 // and the two above
+	portMigration  = 15021 // of hsm1 only
 	hsmCount       = 3
 )
 
@@ -43,6 +45,7 @@ func listeners(offset int) []port {
 	list := []port{
 		{"terminals (plain TCP, UnionPay dialect)", portTerminals}, {"console and registry API", portPOSV}, {"issuer API", portIssuer},
 		{"posp operations API", portOperations}, {"key service (HTTPS, client certificates)", portKeys},
+		{"operation of posp's HSMs (HTTPS, operators' certificates)", portOperation},
 		{"simulators' control API", portControl}, {"bank simulator", portBank},
 	}
 	for i := range hsmCount {
@@ -51,6 +54,7 @@ func listeners(offset int) []port {
 	for i := range hsmCount {
 		list = append(list, port{fmt.Sprintf("HSM simulator hsm%d, issuing", i+1), portIssuing + i})
 	}
+	list = append(list, port{"HSM simulator hsm1, moving keys", portMigration})
 	for i := range list {
 		list[i].number += offset
 	}
@@ -92,7 +96,7 @@ func probePort(ctx context.Context, number int) error {
 // FreeOffset looks for an offset at which all ports of the system are free, for a system that stands beside others.
 func FreeOffset(ctx context.Context) (int, error) {
 	const (
-		first, step = 2000, 150 // the highest port, 15013+2000+99*150, stays below the ephemeral ports of Linux (32768)
+		first, step = 2000, 150 // the highest port, 15021+2000+99*150, stays below the ephemeral ports of Linux (32768)
 		tries       = 100
 	)
 	for i := range tries {

@@ -53,7 +53,7 @@ func (s *System) introduce(w io.Writer, took time.Duration) {
 		switch p.number - s.opt.Offset {
 		case portPOSV, portIssuer, portOperations, portControl:
 			scheme = "http://"
-		case portKeys:
+		case portKeys, portOperation:
 			scheme = "https://"
 		}
 		_, _ = fmt.Fprintf(table, "  %s\t%s%s\n", p.what, scheme, at(p.number, 0))
@@ -77,6 +77,7 @@ func (s *System) introduce(w io.Writer, took time.Duration) {
 		{"buy for 12.34 yuan with PIN", "bin/pos purchase --terminal 10000001 --amount 12.34" + flag},
 		{"ask for the balance", "bin/pos balance --terminal 10000001" + flag},
 		{"look at the console", "http://" + at(portPOSV, s.opt.Offset) + "/"},
+		{"look at posp's HSMs", "bin/posp hsm list --watch --config " + s.layout.config("hsm")},
 		{"break an HSM", "curl -X POST http://" + control + "/v1/hsms/hsm1/break -H 'Content-Type: application/json' -d '{\"how\":\"refuse\"}'"},
 		{"mend it", "curl -X POST http://" + control + "/v1/hsms/hsm1/mend"},
 		{"end", "Ctrl-C here"},

@@ -28,8 +28,11 @@ const (
 	databaseStop = 20 * time.Second
 )
 
-// Clients of the key service, by the name that audit shows.
-var certificateNames = []string{"posp", "keyward-dev"}
+// Clients with certificates, by the name that audit shows.
+var certificateNames = []string{"posp", "posv", operatorName, "keyward-dev"}
+
+// operatorName is the operator of HSMs in dev mode.
+const operatorName = "operator"
 
 // Options say what to run.
 type Options struct {

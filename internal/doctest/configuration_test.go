@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/keyward/keyward/internal/hsmconfig"
 	"github.com/keyward/keyward/internal/issuer"
 	"github.com/keyward/keyward/internal/keyservice"
 	"github.com/keyward/keyward/internal/posp"
@@ -28,7 +29,7 @@ var services = map[string]any{
 // groups are the types that many configurations share; each has a section of its own.
 var groups = map[string]reflect.Type{
 	"log": reflect.TypeFor[service.LogConfig](), "database": reflect.TypeFor[service.DatabaseConfig](),
-	"listener": reflect.TypeFor[service.ListenerConfig](), "tls": reflect.TypeFor[service.TLSConfig](), "hsm": reflect.TypeFor[service.HSMConfig](),
+	"listener": reflect.TypeFor[service.ListenerConfig](), "tls": reflect.TypeFor[service.TLSConfig](), "hsm": reflect.TypeFor[hsmconfig.Config](),
 	"key": reflect.TypeFor[posp.KeyConfig](), "peer": reflect.TypeFor[issuer.Peer](), "test key": reflect.TypeFor[control.Key](),
 }
 

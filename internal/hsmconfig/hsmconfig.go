@@ -32,10 +32,10 @@ const (
 // those of the default LMK domain; most groups have no other. Zero means the cluster's default (docs/configuration.md).
 type Config struct {
 	Domain   string   `yaml:"domain"`
-	LMKCheck keys.KCV `yaml:"lmk_check"` // 16 hex digits; empty: the first device's
-	Firmware []string `yaml:"firmware"`  // allowed, exact or with a trailing *; empty: any
-	Canary   Canary   `yaml:"canary"`    // key of the known-answer test
-	Floor    int      `yaml:"floor"`     // working members below which standby ones are engaged
+	LMKCheck keys.KCV `yaml:"lmk_check"`        // 16 hex digits; empty: the first device's
+	Firmware []string `yaml:"firmware"`         // allowed, exact or with a trailing *; empty: any
+	Canary   *Canary  `yaml:"canary,omitempty"` // key of the known-answer test
+	Floor    int      `yaml:"floor"`            // working members below which standby ones are engaged
 	// Settings are the driver's, for every member of the domain that does not set them itself.
 	Settings map[string]string `yaml:"settings"`
 	Domains  []Domain          `yaml:"domains"` // further LMK domains
@@ -52,6 +52,7 @@ type Config struct {
 	MaxWaiting  int              `yaml:"max_waiting"`
 	Depth       int              `yaml:"depth"`
 	Journal     Journal          `yaml:"journal"`
+	Drills      Drills           `yaml:"drills"`
 	List        List             `yaml:"list"`
 }
 
@@ -60,7 +61,7 @@ type Domain struct {
 	Name     string            `yaml:"name"`
 	LMKCheck keys.KCV          `yaml:"lmk_check"`
 	Firmware []string          `yaml:"firmware"`
-	Canary   Canary            `yaml:"canary"`
+	Canary   *Canary           `yaml:"canary,omitempty"`
 	Floor    int               `yaml:"floor"`
 	Settings map[string]string `yaml:"settings"`
 	// Storage marks a domain for storing, sealing and data keys only, so that its drivers need none of the payment commands.
@@ -76,8 +77,8 @@ type Canary struct {
 }
 
 // Key is the canary as a key of the domain, zero where none is configured.
-func (c Canary) Key(domain string) keys.Wrapped {
-	if c.Cryptogram == "" {
+func (c *Canary) Key(domain string) keys.Wrapped {
+	if c == nil {
 		return keys.Wrapped{}
 	}
 	return keys.Wrapped{Usage: c.Usage, Algorithm: c.Algorithm, Version: 1, Domain: domain, Cryptogram: c.Cryptogram, KCV: c.KCV}
@@ -103,11 +104,39 @@ type Journal struct {
 	KeepAge   service.Duration `yaml:"keep_age"`   // likewise
 }
 
+// Drills sets where the reports of failure drills are kept (row X5).
+type Drills struct {
+	Dir  string `yaml:"dir"`  // empty: in memory
+	Keep int    `yaml:"keep"` // the newest
+}
+
 // List sets the member list that all instances share (docs/hsm-operation.md).
 type List struct {
 	Shared    bool             `yaml:"shared"`     // false: this file rules, and nothing can be made permanent
 	LocalCopy string           `yaml:"local_copy"` // file with the last list, for a start without the database; empty: none
 	Retention service.Duration `yaml:"retention"`  // of the history of switches in the database
+}
+
+// Operators say who may change HSMs, by the common names of their certificates (row C13).
+type Operators struct {
+	Operators []string `yaml:"operators"` // people; empty: nobody
+	Relays    []string `yaml:"relays"`    // services that pass on what an operator orders: posv
+}
+
+// Operation is the HTTPS listener for the operators of HSMs; without an address there is none.
+type Operation struct {
+	Addr      string             `yaml:"addr"`
+	TLS       *service.TLSConfig `yaml:"tls,omitempty"`
+	Operators []string           `yaml:"operators"` // as in Operators
+	Relays    []string           `yaml:"relays"`
+}
+
+// Check refuses a listener that could not tell who asks.
+func (o Operation) Check() error {
+	if o.Addr != "" && o.TLS == nil {
+		return errors.New("hsm_operation.tls: cert, key and ca are needed: HSMs are operated with certificates only")
+	}
+	return nil
 }
 
 // Member is one device: member.Spec in a configuration file.
@@ -287,16 +316,19 @@ func (c Config) Check(profile service.Profile) error {
 		if d.Name != c.Domain {
 			where = "hsm.domains: " + d.Name
 		}
-		canary := d.Canary
-		need(canary.Cryptogram == "" || canary.Usage != 0 && canary.Algorithm != 0 && canary.KCV != "",
-			"%s: canary needs usage, algorithm, cryptogram and kcv", where)
+		if k := d.Canary; k != nil {
+			need(k.Usage != 0 && k.Algorithm != 0 && k.Cryptogram != "" && k.KCV != "", "%s: canary needs usage, algorithm, cryptogram and kcv", where)
+			if profile == service.Production {
+				errs = append(errs, keys.RefuseTestKey(where+".canary", k.KCV))
+			}
+		}
 		if d.LMKCheck != "" {
 			if _, err := keys.ParseKCV(string(d.LMKCheck)); err != nil {
 				errs = append(errs, fmt.Errorf("%s: lmk_check: %w", where, err))
 			}
 		}
 		if profile == service.Production {
-			errs = append(errs, keys.RefuseTestKey(where+".lmk_check", d.LMKCheck), keys.RefuseTestKey(where+".canary", d.Canary.KCV))
+			errs = append(errs, keys.RefuseTestKey(where+".lmk_check", d.LMKCheck))
 			need(d.LMKCheck != "", "%s.lmk_check: name the check value of the LMK; a device with another one must be found out", where)
 		}
 	}

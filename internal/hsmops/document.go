@@ -5,11 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 )
 
-// OpenAPI describes the interface, with the health routes of a listener of its own.
+// OpenAPI describes the interface.
 //
 //go:embed openapi.json
 var OpenAPI []byte
@@ -35,33 +34,30 @@ func RelayDocument(base []byte, at string) ([]byte, error) {
 	parameter := map[string]any{
 		"name": strings.TrimSuffix(name, "}"), "in": "path", "required": true, "schema": map[string]string{"type": "string"}, "description": "Name of the service in the configuration.",
 	}
-	return merge(base, [][]byte{OpenAPI, DrillOpenAPI}, func(path string) string { return RelayPath(at, path) }, []any{parameter})
+	return merge(base, [][]byte{OpenAPI, DrillOpenAPI}, func(path string) string { return relayed(at, path) }, []any{parameter})
 }
 
-// RelayPath is where a relay serves a path of this interface.
-func RelayPath(at, path string) string { return at + strings.TrimPrefix(path, "/v1") }
+// relayed is where a relay serves a path of this interface.
+func relayed(at, path string) string { return at + strings.TrimPrefix(path, "/v1") }
 
-// Operation is a method with the pattern of a path.
-type Operation struct{ Method, Path string }
-
-// Operations are all of the interface, drills included, for a relay.
-func Operations() ([]Operation, error) {
-	var out []Operation
+// RelayPaths are the patterns of all paths of the interface, drills included, where a relay serves them: those that are read and those that
+// change something.
+func RelayPaths(at string) (reads, changes []string, err error) {
 	for _, one := range [][]byte{OpenAPI, DrillOpenAPI} {
 		doc, err := parse(one)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		for path, item := range doc.Paths {
-			for method := range item {
-				if method == "get" || method == "post" {
-					out = append(out, Operation{strings.ToUpper(method), path})
-				}
+			if _, ok := item["get"]; ok {
+				reads = append(reads, relayed(at, path))
+			}
+			if _, ok := item["post"]; ok {
+				changes = append(changes, relayed(at, path))
 			}
 		}
 	}
-	slices.SortFunc(out, func(a, b Operation) int { return strings.Compare(a.Path+a.Method, b.Path+b.Method) })
-	return out, nil
+	return reads, changes, nil
 }
 
 // parse reads a document and drops what is not below Prefix.

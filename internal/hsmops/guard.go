@@ -22,8 +22,8 @@ const maxName = 128
 
 // guard says who may change things, and in whose name (row C13).
 type guard struct {
-	operators, relays []string
-	log               *slog.Logger
+	operators, relays, readers []string
+	log                        *slog.Logger
 }
 
 type authorKey struct{}
@@ -48,6 +48,21 @@ func (g guard) changes(next http.Handler) http.Handler {
 			return err
 		}
 		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), authorKey{}, author)))
+		return nil
+	})
+}
+
+// reads lets everybody through where no readers are named.
+func (g guard) reads(next http.Handler) http.Handler {
+	if len(g.readers) == 0 {
+		return next
+	}
+	allowed := slices.Concat(g.readers, g.operators, g.relays)
+	return httpapi.HandlerFunc(func(w http.ResponseWriter, r *http.Request) error {
+		if name := certificateName(r); !slices.Contains(allowed, name) {
+			return forbidden(fmt.Sprintf("the certificate of %q may not look here", name), "use the certificate of an operator of HSMs")
+		}
+		next.ServeHTTP(w, r)
 		return nil
 	})
 }

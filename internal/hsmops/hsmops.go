@@ -64,8 +64,8 @@ type Options struct {
 	// Complete fills in what a new member takes from the configuration; Check refuses one that the profile forbids. Both may be nil.
 	Complete func(member.Spec) member.Spec
 	Check    func(member.Spec) error
-	// Readers stands before what only reads, where the listener asks who reads; nil: nothing does.
-	Readers func(http.Handler) http.Handler
+	// Readers are the common names of further certificates that may read, where the listener asks who reads; empty: everybody may.
+	Readers []string
 	// More adds routes of other parts, for example drills.
 	More []func(Routes)
 	Log  *slog.Logger
@@ -96,10 +96,7 @@ func New(opt Options) (*Handler, error) {
 	if opt.Check == nil {
 		opt.Check = func(member.Spec) error { return nil }
 	}
-	if opt.Readers == nil {
-		opt.Readers = func(next http.Handler) http.Handler { return next }
-	}
-	h := &Handler{opt: opt, guard: guard{operators: opt.Operators, relays: opt.Relays, log: opt.Log}}
+	h := &Handler{opt: opt, guard: guard{operators: opt.Operators, relays: opt.Relays, readers: opt.Readers, log: opt.Log}}
 	// Operations can be repeated without harm, so answers need not outlive the process.
 	h.once = httpapi.Idempotency(httpapi.NewMemoryStore(), func(r *http.Request) string { return authorOf(r.Context()) })
 	return h, nil
@@ -117,7 +114,7 @@ type Routes struct {
 func (h *Handler) Mount(router chi.Router) {
 	routes := Routes{
 		Read: func(path string, handle httpapi.HandlerFunc) {
-			router.Method(http.MethodGet, Prefix+path, h.opt.Readers(bounded(refusing(handle))))
+			router.Method(http.MethodGet, Prefix+path, h.guard.reads(bounded(refusing(handle))))
 		},
 		Write: func(path string, handle httpapi.HandlerFunc) {
 			router.Method(http.MethodPost, Prefix+path, h.guard.changes(h.keyed(bounded(h.logged(path, refusing(handle))))))

@@ -71,24 +71,7 @@ func status(err error) int {
 func TestRoutesAreDocumented(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, nil)
-	httpapitest.CheckRoutes(t, f.router, withoutHealth(t))
-}
-
-// withoutHealth is the document of what Mount serves.
-func withoutHealth(t *testing.T) []byte {
-	t.Helper()
-	var doc map[string]any
-	if err := json.Unmarshal(hsmops.OpenAPI, &doc); err != nil {
-		t.Fatal(err)
-	}
-	for _, path := range []string{"/livez", "/readyz", "/metrics"} {
-		delete(doc["paths"].(map[string]any), path)
-	}
-	text, err := json.Marshal(doc)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return text
+	httpapitest.CheckRoutes(t, f.router, hsmops.OpenAPI)
 }
 
 func TestDocumentMerges(t *testing.T) {
@@ -329,6 +312,22 @@ func TestOnlyOperators(t *testing.T) {
 	_ = resp.Body.Close()
 	if calls := f.cluster.Calls(); calls[1] != "engine stop by li.na" {
 		t.Errorf("the cluster was told %q", calls)
+	}
+}
+
+// TestReaders: where readers are named, they, operators and relays may look, and nobody else.
+func TestReaders(t *testing.T) {
+	t.Parallel()
+	for readers, want := range map[string]int{"issuer": 200, "posp": 403} {
+		f := newFixture(t, func(o *hsmops.Options) { o.Readers = []string{readers} })
+		if got := status(f.Client(t, "issuer").Get(t.Context(), "/engine", nil, nil)); got != want {
+			t.Errorf("readers %s: %d, want %d", readers, got, want)
+		}
+		for _, name := range []string{"li.na", "posv"} {
+			if err := f.Client(t, name).Get(t.Context(), "/engine", nil, nil); err != nil {
+				t.Errorf("readers %s: %s: %v", readers, name, err)
+			}
+		}
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/go-chi/chi/v5"
 
 	"github.com/keyward/keyward/hsmclient/command"
+	"github.com/keyward/keyward/internal/hsmops"
 	"github.com/keyward/keyward/internal/httpapi"
 	"github.com/keyward/keyward/internal/keystore"
 	"github.com/keyward/keyward/internal/order"
@@ -62,7 +63,14 @@ func (a *App) admit(next http.Handler) http.Handler {
 
 // routes is the whole interface.
 func (a *App) routes() (chi.Router, error) {
-	r, err := httpapi.NewRouter(a.opt.Log, openAPI, service.AdminHandler(a.ready, a.opt.Registry, false))
+	doc := openAPI
+	if a.opt.Operation != nil {
+		var err error
+		if doc, err = hsmops.Document(openAPI, hsmops.DrillOpenAPI); err != nil {
+			return nil, err
+		}
+	}
+	r, err := httpapi.NewRouter(a.opt.Log, doc, service.AdminHandler(a.ready, a.opt.Registry, false))
 	if err != nil {
 		return nil, fmt.Errorf("key service: %w", err)
 	}
@@ -72,6 +80,9 @@ func (a *App) routes() (chi.Router, error) {
 	r.With(a.admit).Method(http.MethodGet, "/v1/cards/{psam}", httpapi.HandlerFunc(a.getCard))
 	r.With(a.admit).Method(http.MethodPost, "/v1/cards/{psam}/scripts", httpapi.HandlerFunc(a.postScript))
 	a.rewrapRoutes(r, once)
+	if a.opt.Operation != nil {
+		a.opt.Operation.Mount(r)
+	}
 	return r, nil
 }
 

@@ -5,17 +5,17 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"time"
 
 	"github.com/keyward/keyward/internal/hsmconfig"
 	"github.com/keyward/keyward/internal/order"
 	"github.com/keyward/keyward/internal/service"
-	"github.com/keyward/keyward/keys"
 )
 
 // Config is the key service's configuration file.
 type Config struct {
-	Profile  service.Profile        `yaml:"profile"`
+	Profile service.Profile `yaml:"profile"`
+	// Instance is the stable name of this key service in the shared member list and the journal of exchanges.
+	Instance string                 `yaml:"instance"`
 	Log      service.LogConfig      `yaml:"log"`
 	Database service.DatabaseConfig `yaml:"database"`
 	// Listen is the one listener: HTTPS, and only for clients with a certificate of listen.tls.ca, in every profile.
@@ -24,7 +24,9 @@ type Config struct {
 	// a production profile refuses: the same authority signs certificates for people and for other services.
 	Clients []string `yaml:"clients"`
 	// HSM is the issuing group. Its devices should let nobody else in.
-	HSM service.HSMConfig `yaml:"hsm"`
+	HSM hsmconfig.Config `yaml:"hsm"`
+	// HSMOperation says who may operate the issuing group, on the same listener.
+	HSMOperation hsmconfig.Operators `yaml:"hsm_operation"`
 	// Rewrap is for moving keys from one LMK domain to another (docs/hsm-rewrap.md).
 	Rewrap RewrapConfig `yaml:"rewrap"`
 	// OrderKey is the path of the registry's public key (PEM), with which orders are signed.
@@ -57,8 +59,8 @@ func (c RewrapConfig) check(profile service.Profile) error {
 // DefaultConfig holds the defaults of all settings that have one.
 func DefaultConfig() Config {
 	return Config{
-		Profile: service.Production, Log: service.LogConfig{Level: "info", Format: "json"},
-		Database: service.DatabaseConfig{MaxConnections: 8}, HSM: service.HSMConfig{Timeout: service.Duration(3 * time.Second)},
+		Profile: service.Production, Instance: "keys-1", Log: service.LogConfig{Level: "info", Format: "json"},
+		Database: service.DatabaseConfig{MaxConnections: 8}, HSM: hsmconfig.Default(),
 	}
 }
 
@@ -70,15 +72,15 @@ func (c *Config) Validate() error {
 			errs = append(errs, errors.New(text))
 		}
 	}
+	need(c.Instance != "", "instance: give this key service a name that it keeps, for example keys-1")
 	need(c.Database.URLFile != "", "database.url_file: name the file that holds the connection string")
 	need(c.Listen.Addr != "", "listen.addr: an address is needed, for example 127.0.0.1:8083")
 	need(c.Listen.TLS != nil, "listen.tls: cert, key and ca are needed: the key service serves clients with certificates only")
-	need(c.HSM.Domain != "" && len(c.HSM.Members) > 0, "hsm: a domain and at least one member are needed")
+	errs = append(errs, c.HSM.Check(c.Profile))
 	need(c.OrderKey != "", "order_key: name the file with the registry's public key")
 	errs = append(errs, c.Rewrap.check(c.Profile))
 	if c.Profile == service.Production {
 		need(len(c.Clients) > 0, "clients: name whose certificates may ask, for example [posp]")
-		errs = append(errs, keys.RefuseTestKey("hsm.lmk_check", c.HSM.LMKCheck))
 	}
 	return errors.Join(errs...)
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/keyward/keyward/hsmclient/command"
+	"github.com/keyward/keyward/internal/hsmops"
 	"github.com/keyward/keyward/internal/httpapi"
 	"github.com/keyward/keyward/internal/keystore"
 	"github.com/keyward/keyward/internal/pgpool"
@@ -53,6 +54,8 @@ type Options struct {
 	HSM    HSM
 	// Migration is the group of rewrap.hsm; nil: keys can only be moved inside a device of the issuing group that holds both LMKs.
 	Migration MigrationHSM
+	// Operation is that of the issuing group; nil: it is not operated here.
+	Operation *hsmops.Handler
 	Log       *slog.Logger
 	Registry  *prometheus.Registry
 	Now       func() time.Time // default time.Now

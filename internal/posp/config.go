@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/keyward/keyward/internal/hsmconfig"
 	"github.com/keyward/keyward/internal/posp/journal"
 	"github.com/keyward/keyward/internal/service"
 	"github.com/keyward/keyward/iso/unionpay"
@@ -22,11 +23,13 @@ type Config struct {
 	// Operations is the HTTP listener for operators and for the issuer's requests.
 	Operations service.ListenerConfig `yaml:"operations"`
 	KeyService KeyServiceAddr         `yaml:"key_service"`
-	HSM        service.HSMConfig      `yaml:"hsm"`
-	Hosts      []HostConfig           `yaml:"hosts"`
-	SealKey    KeyConfig              `yaml:"seal_key"`
-	Journal    JournalConfig          `yaml:"journal"`
-	Flow       FlowConfig             `yaml:"flow"`
+	HSM        hsmconfig.Config       `yaml:"hsm"`
+	// HSMOperation is the HTTPS listener for the operators of HSMs.
+	HSMOperation hsmconfig.Operation `yaml:"hsm_operation"`
+	Hosts        []HostConfig        `yaml:"hosts"`
+	SealKey      KeyConfig           `yaml:"seal_key"`
+	Journal      JournalConfig       `yaml:"journal"`
+	Flow         FlowConfig          `yaml:"flow"`
 }
 
 // KeyServiceAddr tells where the key service is; posp relays card issuing to it and cannot do it itself (P1).
@@ -125,7 +128,7 @@ func DefaultConfig() Config {
 		Database: service.DatabaseConfig{
 			MaxConnections: 10,
 		},
-		HSM:     service.HSMConfig{Timeout: service.Duration(3 * time.Second)},
+		HSM:     hsmconfig.Default(),
 		Journal: JournalConfig{Ack: journal.AckDatabase},
 		Flow: FlowConfig{
 			TotalTimeout: service.Duration(50 * time.Second), HostTimeout: service.Duration(30 * time.Second),
@@ -147,7 +150,7 @@ func (c *Config) Validate() error {
 	need(c.Database.URLFile != "", "database.url_file: name the file that holds the connection string")
 	need(len(c.Terminals) > 0, "terminals: at least one listener is needed")
 	need(c.Journal.Dir != "", "journal.dir: name a directory of its own for the spool")
-	need(c.HSM.Domain != "" && len(c.HSM.Members) > 0, "hsm: a domain and at least one member are needed")
+	errs = append(errs, c.HSM.Check(c.Profile), c.HSMOperation.Check())
 	need(len(c.Hosts) > 0, "hosts: at least one is needed")
 	need(c.SealKey.Cryptogram != "", "seal_key: the key that seals card data at rest is needed")
 	for _, k := range c.placedKeys() {
@@ -210,6 +213,6 @@ func (c *Config) checkProduction() error {
 			errs = append(errs, keys.RefuseTestKey("key of host "+h.Name, k.KCV))
 		}
 	}
-	errs = append(errs, keys.RefuseTestKey("seal_key", c.SealKey.KCV), keys.RefuseTestKey("hsm.lmk_check", c.HSM.LMKCheck))
+	errs = append(errs, keys.RefuseTestKey("seal_key", c.SealKey.KCV))
 	return errors.Join(errs...)
 }

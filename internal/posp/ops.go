@@ -10,6 +10,7 @@ import (
 
 	"github.com/go-chi/chi/v5"
 
+	"github.com/keyward/keyward/internal/hsmops"
 	"github.com/keyward/keyward/internal/httpapi"
 	"github.com/keyward/keyward/internal/service"
 	"github.com/keyward/keyward/keys"
@@ -55,9 +56,19 @@ func (a *App) startOps(ctx context.Context) error {
 
 // routes is the operations API: health, metrics, events, status, and the relay to the key service.
 func (a *App) routes() (chi.Router, error) {
-	r, err := httpapi.NewRouter(a.opt.Log, openAPI, service.AdminHandler(a.ready, a.opt.Registry, false))
+	doc := openAPI
+	if a.opt.Operation != nil {
+		var err error
+		if doc, err = hsmops.Document(openAPI, hsmops.DrillOpenAPI); err != nil {
+			return nil, err
+		}
+	}
+	r, err := httpapi.NewRouter(a.opt.Log, doc, service.AdminHandler(a.ready, a.opt.Registry, false))
 	if err != nil {
 		return nil, fmt.Errorf("operations API: %w", err)
+	}
+	if a.opt.Operation != nil {
+		a.opt.Operation.Mount(r)
 	}
 	r.Method(http.MethodGet, "/v1/status", httpapi.HandlerFunc(a.status))
 	r.Method(http.MethodGet, "/v1/events", httpapi.HandlerFunc(a.eventStream))

@@ -11,6 +11,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/keyward/keyward/internal/hsmops"
 	"github.com/keyward/keyward/internal/httpapi"
 	"github.com/keyward/keyward/internal/ledger"
 	"github.com/keyward/keyward/internal/link"
@@ -37,13 +38,15 @@ const (
 
 // Options are the parts that the wiring (cmd/posp) chooses.
 type Options struct {
-	Config   Config
-	HSM      HSM
-	Hosts    []host.Host
-	Relay    http.Handler // to the key service; nil serves no card issuing
-	Log      *slog.Logger
-	Registry *prometheus.Registry
-	Now      func() time.Time
+	Config Config
+	HSM    HSM
+	Hosts  []host.Host
+	Relay  http.Handler // to the key service; nil serves no card issuing
+	// Operation is that of the HSM cluster. The operations API shows what it shows; its changes are for operators with certificates.
+	Operation *hsmops.Handler
+	Log       *slog.Logger
+	Registry  *prometheus.Registry
+	Now       func() time.Time
 }
 
 // App is one posp. Use it once: New, Start, Stop.

@@ -23,6 +23,7 @@ import (
 	"github.com/keyward/keyward/hsmclient/driver"
 	"github.com/keyward/keyward/hsmclient/member"
 	"github.com/keyward/keyward/hsmclient/racal"
+	"github.com/keyward/keyward/internal/hsmconfig"
 	"github.com/keyward/keyward/internal/pgtest"
 	"github.com/keyward/keyward/internal/posp"
 	"github.com/keyward/keyward/internal/posp/host"
@@ -135,7 +136,7 @@ func (s *system) config() posp.Config {
 	cfg.Terminals = []service.ListenerConfig{{Addr: "127.0.0.1:" + freePort(s.t), Private: true}}
 	cfg.Operations = operations(s.t)
 	cfg.HSM.Domain = testDomain
-	cfg.HSM.Members = []service.HSMMember{{Name: "hsm1", Addr: s.hsm.Addr("online").String()}}
+	cfg.HSM.Members = []hsmconfig.Member{{Name: "hsm1", Addr: s.hsm.Addr("online").String()}}
 	cfg.Hosts = []posp.HostConfig{{Name: "core", Dialect: "core", Addr: s.bank.Addr(), Private: true, ZPK: key("001", zpkKey), ZAK: key("008", zakKey)}}
 	cfg.SealKey = key("008", sealKey)
 	cfg.Journal.Dir = s.spoolDir

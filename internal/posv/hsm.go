@@ -54,20 +54,18 @@ func (a *App) openPOSPs() error {
 
 // hsmRoutes relays the HSM operation of every service, and shows the history of all of them.
 func (a *App) hsmRoutes(r chi.Router) error {
-	operations, err := hsmops.Operations()
+	reads, changes, err := hsmops.RelayPaths(relayAt)
 	if err != nil {
 		return err
 	}
 	r.Method(http.MethodGet, "/v1/posps", httpapi.HandlerFunc(a.listPOSPs))
 	r.Method(http.MethodGet, "/v1/hsm/history", httpapi.HandlerFunc(a.hsmHistory))
 	r.Method(http.MethodGet, "/v1/hsm/lists", httpapi.HandlerFunc(a.hsmLists))
-	for _, op := range operations {
-		path := hsmops.RelayPath(relayAt, op.Path)
-		if op.Method == http.MethodGet {
-			r.Method(op.Method, path, httpapi.HandlerFunc(a.relayRead))
-			continue
-		}
-		r.With(a.guard.changes).Method(op.Method, path, httpapi.HandlerFunc(a.relayChange))
+	for _, path := range reads {
+		r.Method(http.MethodGet, path, httpapi.HandlerFunc(a.relayRead))
+	}
+	for _, path := range changes {
+		r.With(a.guard.changes).Method(http.MethodPost, path, httpapi.HandlerFunc(a.relayChange))
 	}
 	return nil
 }

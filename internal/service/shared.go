@@ -1,10 +1,6 @@
 package service
 
-import (
-	"fmt"
-
-	"github.com/keyward/keyward/keys"
-)
+import "fmt"
 
 // LogConfig sets the log.
 type LogConfig struct {
@@ -39,19 +35,4 @@ type TLSConfig struct {
 	Cert string     `yaml:"cert"`
 	Key  SecretFile `yaml:"key"`
 	CA   string     `yaml:"ca"` // the authorities whose certificates the other side may have
-}
-
-// HSMConfig is one group of devices of one LMK domain.
-type HSMConfig struct {
-	Domain   string      `yaml:"domain"`
-	LMKCheck keys.KCV    `yaml:"lmk_check"` // 16 hex digits; empty: the first device's
-	Timeout  Duration    `yaml:"timeout"`   // of one command on one device
-	Members  []HSMMember `yaml:"members"`
-}
-
-// HSMMember is one device.
-type HSMMember struct {
-	Name     string `yaml:"name"`
-	Addr     string `yaml:"addr"` // host:port of the host commands
-	Channels int    `yaml:"channels"`
 }

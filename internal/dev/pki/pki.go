@@ -1,5 +1,5 @@
 // Package pki makes the certificates and signing keys of a development system and keeps them across runs: a certificate authority
-// (ECDSA P-256), the key service's server certificate, the client certificates of those who may ask it, and the Ed25519 key pair
+// (ECDSA P-256), the server certificates of key service and posp, the client certificates of those who may ask them, and the Ed25519 key pair
 // that signs issuing orders.
 //
 // For development only: the authority's key lies beside what it signed.
@@ -42,26 +42,30 @@ type Pair struct {
 type Files struct {
 	CA          string          // the authority's certificate
 	Server      Pair            // the key service's
+	Operation   Pair            // of posp's listener for HSM operators
 	Clients     map[string]Pair // by common name
 	OrderKey    string          // Ed25519 private key, PEM PKCS#8
 	OrderPublic string          // its public key, PEM PKIX
 }
 
 // Ensure makes what is missing or about to end in dir and returns the names. hosts are the names and addresses that the server
-// certificate is for, clients the common names of the client certificates: the names that audit will show. now is the clock.
+// certificates are for, clients the common names of the client certificates: the names that audit will show. now is the clock.
 func Ensure(dir string, hosts, clients []string, now time.Time) (Files, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return Files{}, fmt.Errorf("create the certificate directory: %w", err)
 	}
 	m := &maker{dir: dir, now: now}
 	files := Files{
-		CA: m.path("ca.crt"), Server: m.pair("keys-server"), Clients: map[string]Pair{},
+		CA: m.path("ca.crt"), Server: m.pair("keys-server"), Operation: m.pair("posp-server"), Clients: map[string]Pair{},
 		OrderKey: m.path("order.key"), OrderPublic: m.path("order.pub"),
 	}
 	if err := m.authority(Pair{Cert: files.CA, Key: m.path("ca.key")}); err != nil {
 		return Files{}, err
 	}
 	if err := m.leaf(files.Server, "keyward key service", hosts); err != nil {
+		return Files{}, err
+	}
+	if err := m.leaf(files.Operation, "keyward posp", hosts); err != nil {
 		return Files{}, err
 	}
 	for _, name := range clients {

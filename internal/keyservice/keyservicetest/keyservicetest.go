@@ -105,7 +105,10 @@ func New(t testing.TB, opt Options) *Service {
 	}
 	cfg.Database.URLFile = service.SecretFile(urlFile)
 	cfg.Listen = service.ListenerConfig{Addr: "127.0.0.1:0", TLS: &service.TLSConfig{Cert: server.Cert, Key: service.SecretFile(server.Key), CA: server.CA}}
-	cfg.HSM = hsmconfig.Config{Domain: Domain, Members: []hsmconfig.Member{{Name: "hsm1", Addr: s.Device.Addr("issuing").String()}}}
+	cfg.HSM = hsmconfig.Config{
+		Domain: Domain, LMKCheck: "1122334455667788", Journal: hsmconfig.Journal{Dir: s.Dir},
+		Members: []hsmconfig.Member{{Name: "hsm1", Addr: s.Device.Addr("issuing").String(), Private: true}},
+	}
 	cfg.OrderKey, cfg.Clients = public, []string{"posp"}
 	if opt.Clients != nil {
 		cfg.Clients = opt.Clients

@@ -22,10 +22,10 @@ func (k *Keeper) insert(ctx context.Context, terminal string, s *workset.Set) er
 	}
 	_, err := k.pool.Exec(ctx, `
 INSERT INTO work_keys (terminal_id, version, state, algorithm, lmk_domain, master_key_id, psam_no, pik, pik_kcv, mak, mak_kcv,
-       tdk, tdk_kcv, answer, request_digest, digest, made_at, expires_at, batch)
-VALUES ($1, $2, 'pending', $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)`,
+       tdk, tdk_kcv, answer, request_digest, digest, made_at, expires_at, batch, mak_algorithm)
+VALUES ($1, $2, 'pending', $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)`,
 		terminal, int64(s.Version), s.PIK.Algorithm.String(), s.PIK.Domain, s.MasterKey, s.PSAM, s.PIK.Cryptogram, string(s.PIK.KCV),
-		s.MAK.Cryptogram, string(s.MAK.KCV), tdk, tdkKCV, s.Answer, s.Request[:], s.Digest[:], s.MadeAt, s.ExpiresAt, s.Batch)
+		s.MAK.Cryptogram, string(s.MAK.KCV), tdk, tdkKCV, s.Answer, s.Request[:], s.Digest[:], s.MadeAt, s.ExpiresAt, s.Batch, s.MAK.Algorithm.String())
 	return err
 }
 
@@ -35,7 +35,8 @@ func (k *Keeper) load(ctx context.Context, terminal string) error {
 	defer cancel()
 	rows, err := k.pool.Query(ctx, `
 SELECT terminal_id, version, state, algorithm, lmk_domain, coalesce(master_key_id, 0), coalesce(psam_no, ''), pik, pik_kcv, mak, mak_kcv,
-       coalesce(tdk, ''), coalesce(tdk_kcv, ''), answer, request_digest, digest, made_at, expires_at, first_used_at, ends_at, batch
+       coalesce(tdk, ''), coalesce(tdk_kcv, ''), answer, request_digest, digest, made_at, expires_at, first_used_at, ends_at, batch,
+       coalesce(mak_algorithm, '')
   FROM work_keys WHERE ($1 = '' OR terminal_id = $1) AND state IN ('pending', 'active', 'grace') ORDER BY terminal_id, version`, terminal)
 	if err != nil {
 		return err
@@ -75,18 +76,24 @@ var errBadSet = errors.New("stored set is damaged")
 
 func scan(row pgx.CollectableRow) (string, *workset.Set, error) {
 	var s workset.Set
-	var id, state, algorithm, domain, pikKCV, makKCV, tdkKCV string
+	var id, state, algorithm, domain, pikKCV, makKCV, tdkKCV, makName string
 	var version int64
 	var request, sum []byte
 	var used, ends *time.Time
 	err := row.Scan(&id, &version, &state, &algorithm, &domain, &s.MasterKey, &s.PSAM, &s.PIK.Cryptogram, &pikKCV, &s.MAK.Cryptogram,
-		&makKCV, &s.TDK.Cryptogram, &tdkKCV, &s.Answer, &request, &sum, &s.MadeAt, &s.ExpiresAt, &used, &ends, &s.Batch)
+		&makKCV, &s.TDK.Cryptogram, &tdkKCV, &s.Answer, &request, &sum, &s.MadeAt, &s.ExpiresAt, &used, &ends, &s.Batch, &makName)
 	if err != nil {
 		return "", nil, err
 	}
 	alg, err := keys.ParseAlgorithm(algorithm)
 	if err != nil {
 		return "", nil, fmt.Errorf("%w: terminal %s version %d: %w", errBadSet, id, version, err)
+	}
+	makAlg := singleOrSet(alg, s.MAK.Cryptogram)
+	if makName != "" {
+		if makAlg, err = keys.ParseAlgorithm(makName); err != nil {
+			return "", nil, fmt.Errorf("%w: terminal %s version %d: %w", errBadSet, id, version, err)
+		}
 	}
 	s.Version, s.State = uint64(version), workset.State(state)
 	copy(s.Request[:], request)
@@ -97,7 +104,7 @@ func scan(row pgx.CollectableRow) (string, *workset.Set, error) {
 		s.EndsAt = *ends
 	}
 	s.PIK = keys.Wrapped{Usage: keys.PINKey, Algorithm: alg, Version: int(version), Domain: domain, Cryptogram: s.PIK.Cryptogram, KCV: keys.KCV(pikKCV)}
-	s.MAK = keys.Wrapped{Usage: keys.MACKey, Algorithm: makAlgorithm(alg, s.MAK.Cryptogram), Version: int(version), Domain: domain, Cryptogram: s.MAK.Cryptogram, KCV: keys.KCV(makKCV)}
+	s.MAK = keys.Wrapped{Usage: keys.MACKey, Algorithm: makAlg, Version: int(version), Domain: domain, Cryptogram: s.MAK.Cryptogram, KCV: keys.KCV(makKCV)}
 	if s.TDK.Cryptogram != "" {
 		s.TDK = keys.Wrapped{Usage: keys.TrackKey, Algorithm: alg, Version: int(version), Domain: domain, Cryptogram: s.TDK.Cryptogram, KCV: keys.KCV(tdkKCV)}
 	}
@@ -111,8 +118,8 @@ func scan(row pgx.CollectableRow) (string, *workset.Set, error) {
 // singleCryptogram is the longest text of a single-length key: a scheme letter and 16 hex digits.
 const singleCryptogram = 17
 
-// makAlgorithm tells a single-length MAK from the set's algorithm by the length of its cryptogram.
-func makAlgorithm(set keys.Algorithm, cryptogram string) keys.Algorithm {
+// singleOrSet tells a single-length MAK from the set's algorithm by the length of its cryptogram, in rows that do not say it.
+func singleOrSet(set keys.Algorithm, cryptogram string) keys.Algorithm {
 	if set == keys.TDES && len(cryptogram) <= singleCryptogram {
 		return keys.DES
 	}
