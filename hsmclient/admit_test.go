@@ -18,6 +18,14 @@ import (
 	"github.com/keyward/keyward/sim/hsm"
 )
 
+// tdesKey is a published test key with its check value.
+func tdesKey(t testing.TB, d *hsm.Device) keys.Wrapped {
+	t.Helper()
+	key := wrapOn(d)(t, keys.MACKey, keys.TDES, secret.New([]byte("\x01\x23\x45\x67\x89\xAB\xCD\xEF\xFE\xDC\xBA\x98\x76\x54\x32\x10")))
+	key.KCV = "08D7B4FB629D0885"
+	return key
+}
+
 // fencedWith waits until a member is fenced and looks at the reason, and at what callers are told.
 func fencedWith(t *testing.T, c *hsmclient.Cluster, name string, want ...string) {
 	t.Helper()
@@ -41,7 +49,7 @@ func fencedWith(t *testing.T, c *hsmclient.Cluster, name string, want ...string)
 func TestFencing(t *testing.T) {
 	t.Parallel()
 	canary := func(d *hsm.Device, kcv keys.KCV) keys.Wrapped {
-		key := wrapOn(d)(t, keys.MACKey, keys.TDES, secret.New([]byte("\x01\x23\x45\x67\x89\xAB\xCD\xEF\xFE\xDC\xBA\x98\x76\x54\x32\x10")))
+		key := tdesKey(t, d)
 		key.KCV = kcv
 		return key
 	}
@@ -87,8 +95,7 @@ func TestFencing(t *testing.T) {
 func TestAdmission(t *testing.T) {
 	t.Parallel()
 	d := device(t, hsm.Config{})
-	key := wrapOn(d)(t, keys.MACKey, keys.TDES, secret.New([]byte("\x01\x23\x45\x67\x89\xAB\xCD\xEF\xFE\xDC\xBA\x98\x76\x54\x32\x10")))
-	key.KCV = "08D7B4FB629D0885"
+	key := tdesKey(t, d)
 	s := spec("a", d)
 	s.Probe = "B2"
 	c := start(t, hsmclient.Config{
