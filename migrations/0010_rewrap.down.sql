@@ -1,3 +1,4 @@
+ALTER TABLE work_keys DROP COLUMN mak_algorithm;
 REVOKE SELECT ON terminal_sign_ons FROM keyward_keys;
 DROP TRIGGER keys_tell_posp ON keys;
 DROP FUNCTION keys_tell_posp();

@@ -130,6 +130,10 @@ CREATE TRIGGER keys_tell_posp AFTER UPDATE ON keys REFERENCING OLD TABLE AS befo
 COMMENT ON COLUMN device_changes.kind IS 'What changed: merchant, terminal, card, binding or master key.';
 COMMENT ON TABLE device_changes IS 'Feed of changes for the copies that posp keeps, append-only. posv inserts one row per terminal concerned, in the transaction of the change; a trigger of keys does so for master keys.';
 
+-- The length of a cryptogram told a single-length MAK from a double one; that of a key block does not.
+ALTER TABLE work_keys ADD COLUMN mak_algorithm text CHECK (mak_algorithm IN ('des', 'tdes', 'sm4'));
+COMMENT ON COLUMN work_keys.mak_algorithm IS 'Algorithm of the MAC key; null in rows of older programs, which had no key blocks.';
+
 GRANT SELECT, INSERT, UPDATE ON rewrap_jobs TO keyward_keys;
 -- A destroyed key loses its twins: UPDATE erases, DELETE is never needed. Differences go when a key is tried again.
 GRANT SELECT, INSERT, UPDATE ON key_twins TO keyward_keys;

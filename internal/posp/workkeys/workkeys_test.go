@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -29,9 +30,11 @@ func newSet(n byte, batch string) *workset.Set {
 	key := func(u keys.Usage, cryptogram string) keys.Wrapped {
 		return keys.Wrapped{Usage: u, Algorithm: keys.TDES, Domain: "test", Cryptogram: cryptogram, KCV: "0123456789ABCDEF"}
 	}
+	mak := key(keys.MACKey, fmt.Sprintf("Z%016X", int(n)))
+	mak.Algorithm = keys.DES
 	return &workset.Set{
 		PSAM: "60000000000000000001", MasterKey: 7, Batch: batch, Answer: []byte{1, 2, n}, Request: [32]byte{n}, MadeAt: now, ExpiresAt: now.Add(workset.PendingLife),
-		PIK: key(keys.PINKey, fmt.Sprintf("U%032X", int(n))), MAK: key(keys.MACKey, fmt.Sprintf("Z%016X", int(n))), TDK: key(keys.TrackKey, fmt.Sprintf("U%032X", 100+int(n))),
+		PIK: key(keys.PINKey, fmt.Sprintf("U%032X", int(n))), MAK: mak, TDK: key(keys.TrackKey, fmt.Sprintf("U%032X", 100+int(n))),
 	}
 }
 
@@ -82,6 +85,40 @@ func want(t *testing.T, k *workkeys.Keeper, sets string) {
 	t.Helper()
 	if got := show(k); got != sets {
 		t.Fatalf("sets %q, want %q", got, sets)
+	}
+}
+
+// TestMACKeyAlgorithm: a single-length MAK is known as such when it is restored: by the row, and in rows of older programs by its length.
+func TestMACKeyAlgorithm(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	pool := db.Pool(t, migrations.RolePOSP)
+	for n, test := range []struct {
+		cryptogram string
+		algorithm  keys.Algorithm
+		old        bool
+	}{
+		{"S" + strings.Repeat("0", 112), keys.DES, false}, {"S" + strings.Repeat("0", 112), keys.TDES, false},
+		{"Z" + strings.Repeat("0", 16), keys.DES, true}, {"U" + strings.Repeat("0", 32), keys.TDES, true},
+	} {
+		k := start(t, pool)
+		s := newSet(byte(n+1), "000001")
+		s.MAK.Cryptogram, s.MAK.Algorithm = test.cryptogram, test.algorithm
+		if err := k.Commit(t.Context(), terminal, s); err != nil {
+			t.Fatal(err)
+		}
+		if test.old {
+			if _, err := pool.Exec(t.Context(), "UPDATE work_keys SET mak_algorithm = NULL"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		stop(t, k)
+		k = start(t, pool)
+		if got := k.Table.Load(terminal).Same([32]byte{byte(n + 1)}, time.Now()); got == nil || got.MAK.Algorithm != test.algorithm || got.PIK.Algorithm != keys.TDES {
+			t.Errorf("%d: restored %+v", n, got)
+		}
+		k.SignOff(terminal)
+		stop(t, k)
 	}
 }
 
