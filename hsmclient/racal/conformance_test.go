@@ -101,20 +101,37 @@ func device(tb testing.TB, cfg hsm.Config) *hsm.Device {
 	return d
 }
 
-// open makes a driver from settings and a channel to the device.
-func open(tb testing.TB, d *hsm.Device, settings map[string]string) hsmtest.Direct {
+// opener makes a driver from settings.
+func opener(tb testing.TB, settings map[string]string) interface {
+	driver.Driver
+	driver.Opener
+} {
 	tb.Helper()
 	made, err := racal.Make(settings)
 	if err != nil {
 		tb.Fatal(err)
 	}
-	opener, ok := made.(driver.Opener)
+	d, ok := made.(interface {
+		driver.Driver
+		driver.Opener
+	})
 	if !ok {
 		tb.Fatal("the driver opens no channels")
 	}
+	return d
+}
+
+// open makes a driver from settings and a channel to the device.
+func open(tb testing.TB, d *hsm.Device, settings map[string]string, change ...func(*driver.Target)) hsmtest.Direct {
+	tb.Helper()
+	to := driver.Target{Name: "hsm1", Addr: d.Addr("all").String(), Depth: 8, FrameTimeout: patience}
+	for _, f := range change {
+		f(&to)
+	}
+	made := opener(tb, settings)
 	ctx, cancel := context.WithTimeout(tb.Context(), patience)
 	defer cancel()
-	ch, err := opener.Open(ctx, driver.Target{Name: "hsm1", Addr: d.Addr("all").String(), Depth: 8, FrameTimeout: patience})
+	ch, err := made.Open(ctx, to)
 	if err != nil {
 		tb.Fatal(err)
 	}

@@ -23,8 +23,8 @@ const (
 	// directBytes is how much may be without an answer when a caller writes by itself: the smallest socket buffers hold more, so that
 	// such a write never waits. Above it the writing goroutine writes, which nobody waits for.
 	directBytes = 8 << 10
-	// maxSpare is the largest write buffer that is kept between writes.
-	maxSpare = 64 << 10
+	// maxBatch is how many bytes one write joins: enough for hundreds of requests, and still one socket buffer.
+	maxBatch = 64 << 10
 )
 
 var (

@@ -25,12 +25,34 @@ func (c *Channel) appendFrame(dst []byte, serial uint64, request []byte) []byte 
 	return dst
 }
 
-// takeBatch gives all that is queued to the one who has the right to write. The caller holds mu.
+// takeBatch gives what is queued to the one who has the right to write: all of it, or as many frames as one write may join. What stays
+// in the queue can still be given up as not sent. The caller holds mu.
 func (c *Channel) takeBatch() []byte {
-	batch := c.out
-	c.out, c.spare = c.spare[:0], nil
-	c.taken = c.queued
+	batch, rest := c.out, []byte(nil)
+	if len(batch) > maxBatch {
+		batch, rest = c.split(batch)
+	}
+	c.out = append(c.spare[:0], rest...)
+	clear(rest)
+	c.spare = nil
+	c.taken += uint64(len(batch))
 	return batch
+}
+
+// split cuts whole frames of at most maxBatch bytes off, at least one.
+func (c *Channel) split(frames []byte) (batch, rest []byte) {
+	end := 0
+	for end < len(frames) {
+		n := lengthSize + int(binary.BigEndian.Uint16(frames[end:]))
+		if c.cfg.BareLength {
+			n += c.cfg.HeaderLength
+		}
+		if end > 0 && end+n > maxBatch {
+			break
+		}
+		end += n
+	}
+	return frames[:end], frames[end:]
 }
 
 // write is the writing goroutine: it writes what others have queued, until the channel ends.
@@ -63,7 +85,7 @@ func (c *Channel) send(batch []byte) {
 		c.end(fmt.Errorf("write: %w", err), false, c.taken-uint64(len(batch)-n))
 	}
 	clear(batch) // frames carry PIN blocks
-	if cap(batch) <= maxSpare {
+	if cap(batch) <= maxBatch {
 		c.spare = batch[:0]
 	}
 	if len(c.out) == 0 {
