@@ -17,9 +17,16 @@ var (
 	_ command.LMKTranslator = (*Cluster)(nil)
 )
 
-// StoreKey implements command.KeyStorer, in the default domain. It is never sent twice.
+// StoreKey implements command.KeyStorer. It is never sent twice. Version of the answer is left 0 for the caller to set.
 func (c *Cluster) StoreKey(ctx context.Context, req command.NewKey) (keys.Wrapped, error) {
-	return routed(ctx, c, opStoreKey, req, driver.KeyStorer.StoreKey)
+	if req.Domain == "" {
+		req.Domain = c.cfg.DefaultDomain
+	}
+	key, err := within(ctx, c, req.Domain, opStoreKey, req, driver.KeyStorer.StoreKey)
+	if err == nil {
+		key.Domain = req.Domain // a device does not know its domain
+	}
+	return key, err
 }
 
 // MakeDataKey implements command.DataKeyMaker.

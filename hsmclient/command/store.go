@@ -9,6 +9,7 @@ import (
 
 // NewKey asks for a new random key that stays in the device under a label.
 type NewKey struct {
+	Domain    string // LMK domain whose devices may keep it; empty: the default one
 	Label     string // unique in the device
 	Usage     keys.Usage
 	Algorithm keys.Algorithm

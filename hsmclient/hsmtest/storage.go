@@ -295,7 +295,9 @@ func storeKey(t *testing.T, ctx context.Context, f StorageFixture) {
 	var macs [2][]byte
 	for i := range macs {
 		label := newLabel("audit")
-		key, err := f.Client.StoreKey(ctx, newKey(label))
+		req := newKey(label)
+		req.Domain = f.Domain
+		key, err := f.Client.StoreKey(ctx, req)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -33,8 +33,11 @@ const (
 	poolSize = 60
 )
 
-// testLMK is a public test value.
-var testLMK = []byte("public test LMK of the pkcs11 td")
+// Public test values.
+var (
+	testLMK  = []byte("public test LMK of the pkcs11 td")
+	otherLMK = []byte("another LMK to test pkcs11 with.")
+)
 
 // lab is what all tests share.
 var lab struct {
@@ -113,6 +116,7 @@ var wrongTokens = map[string][][]*p11.Attribute{
 	"open LMK":        {lmkObject(testLMK, attribute(p11.CKA_DECRYPT, true), attribute(p11.CKA_SENSITIVE, false))},
 	"no unwrap":       {lmkObject(testLMK, attribute(p11.CKA_UNWRAP, false))},
 	"twin":            {lmkObject(testLMK)},
+	"other LMK":       {lmkObject(otherLMK)},
 }
 
 func makeTokens() error {

@@ -44,15 +44,14 @@ func TestReplacedLMK(t *testing.T) {
 	at := spoiledToken(t)
 	c := open(t, at.settings())
 	s, _ := c.ch.(*session)
-	other := append([]byte("other "), testLMK[6:]...)
 	if err := s.lib.ctx.DestroyObject(s.handle, s.lmk); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.lib.ctx.CreateObject(s.handle, lmkObject(other)); err != nil {
+	if _, err := s.lib.ctx.CreateObject(s.handle, lmkObject(otherLMK)); err != nil {
 		t.Fatal(err)
 	}
 	got, err := c.Diagnose(t.Context())
-	if err != nil || got.LMKCheck != kcvOf(t, other) {
+	if err != nil || got.LMKCheck != kcvOf(t, otherLMK) {
 		t.Errorf("the check value is %s (%v), want that of the new key", got.LMKCheck, err)
 	}
 	if err := s.lib.ctx.DestroyObject(s.handle, s.lmk); err != nil {
@@ -67,7 +66,7 @@ func TestReplacedLMK(t *testing.T) {
 func TestKeyOfAnotherLMK(t *testing.T) {
 	t.Parallel()
 	c := open(t, newToken(t).settings())
-	foreign := wrapUnder(t, append([]byte("other "), testLMK[6:]...), []byte("a public test key for seal MACs."))
+	foreign := wrapUnder(t, otherLMK, []byte("a public test key for seal MACs."))
 	_, err := c.MAC(t.Context(), macOf(foreign))
 	wantClass(t, "MAC", err, command.CallerFault, "under another key")
 	if _, err := c.Diagnose(t.Context()); err != nil || !alive(c.ch) {

@@ -29,6 +29,7 @@ const (
 	ckrUnwrappingKeyHandle result = 0xF0
 	ckrAlreadyLoggedIn     result = 0x100
 	ckrAlreadyInitialised  result = 0x191
+	ckrVendorDefined       result = 0x80000000 // and above
 )
 
 const (
@@ -134,7 +135,11 @@ func (r result) meaning() meaning {
 	if m, ok := meanings[r]; ok {
 		return m
 	}
-	return meaning{fmt.Sprintf("CKR_0x%X", uint(r)), faulty, nextLibrary}
+	name := "CKR_UNKNOWN"
+	if r >= ckrVendorDefined {
+		name = "CKR_VENDOR_DEFINED"
+	}
+	return meaning{name, faulty, fmt.Sprintf("the result is 0x%X: %s", uint(r), nextLibrary)} // a name with digits would not reach the journal
 }
 
 // String gives the name of the specification.
