@@ -87,11 +87,9 @@ func (c *Cluster) Apply(ctx context.Context, act member.Act, specs []member.Spec
 		})
 	}
 	working.Wait()
-	if err := errs.join(); err != nil {
-		return err
-	}
-	c.history.add(entry, member.After)
-	return nil
+	err := errs.join()
+	c.history.conclude(entry, err)
+	return err
 }
 
 // errorList gathers the errors of goroutines.
@@ -123,11 +121,9 @@ func (c *Cluster) add(act member.Act, s member.Spec) error {
 	}
 	entry := member.Switch{Domain: s.Domain, Member: s.Name, What: "add", To: string(s.Role), By: act.By, Reason: act.Reason}
 	c.history.add(entry, member.Before)
-	if err := c.join(n); err != nil {
-		return err
-	}
-	c.history.add(entry, member.After)
-	return nil
+	err = c.join(n)
+	c.history.conclude(entry, err)
+	return err
 }
 
 // sameLine says that the members differ in nothing but what can be changed while they run.
@@ -163,7 +159,15 @@ func (c *Cluster) replace(ctx context.Context, act member.Act, name string, s me
 	c.mu.Unlock()
 	entry := member.Switch{Domain: s.Domain, Member: name, What: "replace", To: s.Addr, By: act.By, Reason: act.Reason}
 	c.history.add(entry, member.Before)
-	if started && old.isReady() && !act.Force {
+	err = c.swap(ctx, act, old, fresh, started && old.isReady() && !act.Force)
+	c.history.conclude(entry, err)
+	return err
+}
+
+// swap lets fresh take over from old. wait: not before it is admitted.
+func (c *Cluster) swap(ctx context.Context, act member.Act, old, fresh *node, wait bool) error {
+	name := old.name
+	if wait {
 		bound, cancel := context.WithTimeout(ctx, c.cfg.Timeout)
 		defer cancel()
 		if fresh.pool.until(bound, func() bool { return fresh.health == healthOK }) != nil {
@@ -185,12 +189,9 @@ func (c *Cluster) replace(ctx context.Context, act member.Act, name string, s me
 	old.pool.mu.Lock()
 	old.move(act.By, act.Reason, func(c *condition) { c.order = orderDrain })
 	old.pool.unlock()
-	err = old.drained(ctx)
+	err := old.drained(ctx)
 	old.leave()
-	if err = errors.Join(err, old.finish(ctx)); err == nil {
-		c.history.add(entry, member.After)
-	}
-	return err
+	return errors.Join(err, old.finish(ctx))
 }
 
 func (n *node) isReady() bool {

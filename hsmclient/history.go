@@ -40,6 +40,17 @@ func (h *history) add(s member.Switch, phase member.Phase) {
 	}
 }
 
+// failed is what an operation of several steps has led to when it was announced and could not be done in full.
+const failed = "failed"
+
+// conclude reports how an announced operation has ended, a failed one too: nobody is left waiting for its end.
+func (h *history) conclude(s member.Switch, err error) {
+	if err != nil {
+		s.To, s.Reason = failed, err.Error()
+	}
+	h.add(s, member.After)
+}
+
 // newest gives at most limit entries, the newest first.
 func (h *history) newest(limit int) []member.Switch {
 	h.mu.Lock()

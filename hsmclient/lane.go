@@ -49,7 +49,7 @@ func (n *node) keepLane(ctx context.Context, number int) {
 				select {
 				case <-l.ch.Done():
 				case <-ctx.Done():
-					l.ch.Close(errLeft)
+					n.retire(l)
 				}
 				n.part(l)
 			} else {
@@ -163,6 +163,14 @@ func (n *node) ended(l *lane) {
 		p.c.cfg.Log.Warn("HSM channel lost", "member", n.name, "channel", l.number, "cause", cause)
 	}
 	n.lost(cause)
+}
+
+// retire ends a channel because the member's time is over: nothing is wrong with it, so nothing follows from it.
+func (n *node) retire(l *lane) {
+	n.pool.mu.Lock()
+	l.drop()
+	n.pool.mu.Unlock()
+	l.ch.Close(errLeft)
 }
 
 // drop takes a channel out of use; false: it was already. The caller holds pool.mu.

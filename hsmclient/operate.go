@@ -102,14 +102,11 @@ func (c *Cluster) Remove(ctx context.Context, act member.Act, name string) error
 	c.history.add(entry, member.Before)
 	n.move(act.By, act.Reason, func(c *condition) { c.order = orderDrain })
 	p.unlock()
-	if err := n.drained(ctx); err != nil {
-		return err
+	if err = n.drained(ctx); err == nil {
+		err = c.drop(ctx, n)
 	}
-	if err := c.drop(ctx, n); err != nil {
-		return err
-	}
-	c.history.add(entry, member.After)
-	return nil
+	c.history.conclude(entry, err)
+	return err
 }
 
 // drained waits until nothing is under way on the member.
