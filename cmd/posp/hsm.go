@@ -174,6 +174,10 @@ func explained(where string, err error) error {
 		}
 		return &exitError{code, errors.New(text)}
 	case errors.Is(err, httpapi.ErrNoAnswer):
+		var cause *url.Error
+		if errors.As(err, &cause) {
+			err = cause.Err // the address has been said
+		}
 		next := "does the service run, and is the address right?"
 		if strings.Contains(err.Error(), "tls:") || strings.Contains(err.Error(), "x509:") {
 			next = "certificate, key and authority must be those of this service"
