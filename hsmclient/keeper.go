@@ -177,6 +177,7 @@ func (n *node) failed(err error, began, now time.Time) {
 			n.reason = err.Error()
 		}
 		n.slower(now)
+		n.pool.rebuild() // standby members may have waited for this one
 	}
 }
 

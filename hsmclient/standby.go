@@ -19,9 +19,11 @@ type standby struct {
 
 // settleStandby lets standby members in when working ones are missing, and out again after the hold-down. The caller holds mu.
 func (p *pool) settleStandby(now time.Time) {
-	working, ready := 0, 0
+	working, coming, ready := 0, 0, 0
 	for _, n := range p.nodes {
 		switch {
+		case n.hopeful():
+			coming++
 		case !n.ready():
 		case n.role == member.Working:
 			working++
@@ -31,7 +33,7 @@ func (p *pool) settleStandby(now time.Time) {
 	}
 	needed := working < p.cfg.Floor || p.standby.saturated && float64(p.peak) > calmLoad*float64(p.workingPlaces())
 	switch {
-	case !p.standby.engaged && working < p.cfg.Floor && ready > 0:
+	case !p.standby.engaged && working+coming < p.cfg.Floor && ready > 0:
 		p.engage("fewer working members than the floor")
 	case !p.standby.engaged:
 	case ready == 0:
@@ -43,6 +45,12 @@ func (p *pool) settleStandby(now time.Time) {
 	case now.Sub(p.standby.calmSince) >= p.c.cfg.HoldDown:
 		p.stepBack("the working members can do without")
 	}
+}
+
+// hopeful says that a new working member is being admitted and nothing speaks against it: standby members need not step in for these
+// moments.
+func (n *node) hopeful() bool {
+	return n.newcomer && n.health == healthDown && n.order == orderNone && n.role == member.Working && n.probing.LastErr == ""
 }
 
 // saturated lets standby members in when all working ones are full; false: none came in. The caller holds mu.
