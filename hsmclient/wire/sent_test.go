@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"math/big"
@@ -175,5 +176,41 @@ func (s *session) everything() map[string]bool {
 		if err != nil {
 			return seen
 		}
+	}
+}
+
+// An answer to a request that has not gone out yet is no answer: it poisons.
+func TestAnswerBeforeRequest(t *testing.T) {
+	t.Parallel()
+	guess := make(chan uint64)
+	d := listen(t, nil, func(s *session) {
+		s.prove()
+		serial := <-guess
+		h := newHeader(4)
+		s.put(appendTrailer(append(h.append(nil, serial), "B300"...), serial))
+		<-guess
+	})
+	const requests = 500
+	c := dialTo(t, d, normal, requests)
+	var callers sync.WaitGroup
+	for range requests {
+		callers.Go(func() {
+			if got, err := c.Exchange(t.Context(), append([]byte("B2"), make([]byte, 30_000)...)); err == nil {
+				t.Errorf("answered with %q", got)
+			}
+		})
+	}
+	for queued(c) < requests/2 {
+		time.Sleep(time.Millisecond) // until the sockets are full, which no event tells
+	}
+	c.mu.Lock()
+	last := c.serial
+	c.mu.Unlock()
+	guess <- last
+	callers.Wait()
+	close(guess)
+	ended(t, c)
+	if !c.Poisoned() || !errors.Is(c.Cause(), errStray) {
+		t.Errorf("poisoned %v, cause %v", c.Poisoned(), c.Cause())
 	}
 }
