@@ -23,7 +23,13 @@ func (c *Config) placedKeys() []placedKey {
 
 // domains are the LMK domains that this posp is configured for.
 func (c *Config) domains() []domains.Place {
-	places := []domains.Place{{Name: domains.Group, Domains: []string{c.HSM.Domain}}}
+	group := domains.Place{Name: domains.Group, Domains: []string{c.HSM.Domain}}
+	for _, d := range c.HSM.Domains {
+		if !d.Storage {
+			group.Domains = append(group.Domains, d.Name)
+		}
+	}
+	places := []domains.Place{group}
 	for _, k := range c.placedKeys() {
 		places = append(places, domains.Place{Name: k.place, Usage: k.usage, Domains: k.key.Keys(k.usage).Domains()})
 	}

@@ -74,6 +74,7 @@ type system struct {
 	skew     atomic.Int64 // nanoseconds by which posp's clock is ahead
 	spoolDir string
 	wrapHSM  func(posp.HSM) posp.HSM // of the next startPOSP; nil for the client itself
+	cluster  func(*hsmclient.Config) // changes the cluster of the next startPOSP; nil for none
 }
 
 // newSystem brings everything up with terminals 10000001 to 10000003 issued and bound.
@@ -99,7 +100,9 @@ func newSystem(t testing.TB, change func(*posp.Config)) *system {
 
 func (s *system) startHSM() {
 	s.t.Helper()
-	d, err := hsm.New(hsm.Config{Ports: []hsm.Port{{Name: "online", Addr: "127.0.0.1:0", Allow: hsm.OnlineCommands()}}})
+	d, err := hsm.New(hsm.Config{Ports: []hsm.Port{
+		{Name: "online", Addr: "127.0.0.1:0", Allow: hsm.OnlineCommands()}, {Name: "migration", Addr: "127.0.0.1:0", Allow: hsm.MigrationCommands()},
+	}})
 	s.must(err)
 	s.must(d.Start(s.t.Context()))
 	s.t.Cleanup(func() { s.stop("hsm", d.Stop) })
@@ -157,15 +160,20 @@ func (s *system) startPOSP() {
 		s.must(err)
 	}
 	ctx := s.t.Context()
-	client, err := hsmclient.New(hsmclient.Config{
+	group := hsmclient.Config{
 		Name: "online", Domains: []hsmclient.Domain{{Name: testDomain}}, Drivers: map[string]driver.Maker{"racal": racal.Make}, Log: log,
 		Members: []member.Spec{{Name: "hsm1", Addr: s.cfg.HSM.Members[0].Addr}},
-	})
+	}
+	if s.cluster != nil {
+		s.cluster(&group)
+	}
+	client, err := hsmclient.New(group)
 	s.must(err)
 	s.must(client.Start(ctx))
 	h := s.cfg.Hosts[0]
 	bankHost, err := core.New(core.Config{
 		Name: h.Name, Addr: h.Addr, ZPK: h.ZPK.Key(keys.ZonePIN), ZAK: h.ZAK.Key(keys.ZoneMAC), AcquirerID: "00010000", Log: log,
+		ZPKTwins: h.ZPK.Keys(keys.ZonePIN)[1:], ZAKTwins: h.ZAK.Keys(keys.ZoneMAC)[1:],
 		BackoffMin: 20 * time.Millisecond, BackoffMax: 100 * time.Millisecond,
 	}, client)
 	s.must(err)
