@@ -86,7 +86,7 @@ func (p *pool) forecast() member.Forecast {
 	case last >= 1:
 		result.Text = "saturated now: add a member or take load away"
 	case trend < -steadyTrend:
-		result.Text = fmt.Sprintf("utilisation falls by %.1f percent a minute", -100*trend)
+		result.Text = fmt.Sprintf("utilisation falls by %.1f percentage points a minute", -100*trend)
 	case trend <= steadyTrend:
 		result.Text = "utilisation is steady"
 	default:
@@ -96,7 +96,7 @@ func (p *pool) forecast() member.Forecast {
 			break
 		}
 		result.SaturatedIn = member.Duration(left.Round(time.Second))
-		result.Text = fmt.Sprintf("saturated in about %s if traffic goes on growing by %.1f percent a minute", left.Round(time.Minute), 100*trend)
+		result.Text = fmt.Sprintf("saturated in about %.0f minutes if utilisation goes on growing by %.1f percentage points a minute", left.Minutes(), 100*trend)
 	}
 	return result
 }

@@ -144,11 +144,11 @@ func (c *Cluster) Inject(act member.Act, name string, f member.Fault) error {
 	entry := member.Switch{Domain: n.spec.Domain, Member: name, What: "fault", To: string(f.Kind), By: act.By, Reason: act.Reason}
 	c.history.add(entry, member.Before)
 	n.fault.Store(&fault{Fault: f, since: now})
+	c.history.add(entry, member.After)
 	if f.Kind == member.FaultRefuse {
 		n.giveUpAll(errDrill)
 		n.lost(errDrill)
 	}
-	c.history.add(entry, member.After)
 	n.wake()
 	return nil
 }
