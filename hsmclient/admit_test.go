@@ -2,6 +2,7 @@ package hsmclient_test
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -214,8 +215,12 @@ func TestLackingCapability(t *testing.T) {
 	t.Parallel()
 	d := device(t, hsm.Config{})
 	c := start(t, hsmclient.Config{Members: []member.Spec{spec("a", d)}, Drivers: map[string]driver.Maker{"racal": func(map[string]string) (driver.Driver, error) {
-		r := racal.New(racal.Options{})
-		return bare{r, r}, nil
+		made, err := racal.Make(nil)
+		opener, ok := made.(driver.Opener)
+		if err != nil || !ok {
+			return nil, fmt.Errorf("the driver opens no channels, or %w", err)
+		}
+		return bare{made, opener}, nil
 	}}})
 	_, err := c.CheckValue(t.Context(), keys.Wrapped{Domain: domain, Cryptogram: "U"})
 	if command.ClassOf(err) != command.NoLicence {

@@ -117,41 +117,5 @@ func begin(tb testing.TB, cfg hsmclient.Config) *hsmclient.Cluster {
 
 // wrapOn is the key ceremony of a simulated device.
 func wrapOn(d *hsm.Device) func(testing.TB, keys.Usage, keys.Algorithm, secret.Key) keys.Wrapped {
-	types := map[keys.Usage]string{
-		keys.Root: "011", keys.CardControl: "309", keys.TerminalMaster: "80D", keys.PINKey: "70D", keys.MACKey: "003", keys.TrackKey: "30B",
-		keys.ZonePIN: "001", keys.ZoneMAC: "008", keys.ZoneMaster: "000", keys.Seal: "008",
-	}
-	schemes := map[keys.Algorithm]string{keys.DES: "Z", keys.TDES: "U", keys.SM4: "R"}
-	return func(tb testing.TB, usage keys.Usage, algorithm keys.Algorithm, clear secret.Key) keys.Wrapped {
-		tb.Helper()
-		text, err := d.EncryptUnderLMK(types[usage], schemes[algorithm], clear.Reveal())
-		if err != nil {
-			tb.Fatal(err)
-		}
-		return keys.Wrapped{Usage: usage, Algorithm: algorithm, Domain: domain, Cryptogram: text}
-	}
-}
-
-func TestConformance(t *testing.T) {
-	t.Parallel()
-	hsmtest.Run(t, func(t *testing.T) hsmtest.Fixture {
-		d := device(t, hsm.Config{})
-		return hsmtest.Fixture{Client: start(t, hsmclient.Config{Members: []member.Spec{spec("hsm1", d)}}), Domain: domain, Wrap: wrapOn(d)}
-	})
-}
-
-// The same suite when answers come in another order, over two channels of two devices with the same LMK.
-func TestConformanceShuffled(t *testing.T) {
-	t.Parallel()
-	hsmtest.Run(t, func(t *testing.T) hsmtest.Fixture {
-		var members []member.Spec
-		var d *hsm.Device
-		for _, name := range []string{"hsm1", "hsm2"} {
-			d = device(t, hsm.Config{LMKSeed: "another", Faults: hsm.Faults{Shuffle: true}})
-			m := spec(name, d)
-			m.Channels = 2
-			members = append(members, m)
-		}
-		return hsmtest.Fixture{Client: start(t, hsmclient.Config{Members: members, RefuseTestLMK: true}), Domain: domain, Wrap: wrapOn(d)}
-	})
+	return hsmtest.UnderVariantLMK(d).Wrap(domain)
 }

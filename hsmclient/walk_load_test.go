@@ -43,7 +43,15 @@ func (s *sentLabels) add(label string) {
 
 // make is the driver.Maker.
 func (s *sentLabels) make(map[string]string) (driver.Driver, error) {
-	return storing{racal.New(racal.Options{}), s}, nil
+	made, err := racal.Make(nil)
+	if err != nil {
+		return nil, err
+	}
+	d, ok := made.(*racal.Driver)
+	if !ok {
+		return nil, fmt.Errorf("the racal driver is a %T", made)
+	}
+	return storing{d, s}, nil
 }
 
 func (s storing) Capabilities() command.Capability {
@@ -73,6 +81,9 @@ type load struct {
 	macs  [][]byte
 	sent  *sentLabels
 	label atomic.Uint64
+
+	// noDeadlines: who gives up goes away; nobody has a deadline that cannot be kept, which would be a failed request.
+	noDeadlines bool
 
 	cancel  context.CancelFunc
 	workers sync.WaitGroup
@@ -174,8 +185,15 @@ func (l *load) one(ctx context.Context, random *rand.Rand) {
 		l.store(bound, began)
 		return
 	case doImpatient:
-		short, giveUp := context.WithTimeout(bound, time.Duration(random.IntN(3000))*time.Microsecond)
+		short, giveUp := context.WithCancel(bound)
 		defer giveUp()
+		if after := time.Duration(random.IntN(3000)) * time.Microsecond; i%2 == 0 || l.noDeadlines {
+			defer time.AfterFunc(after, giveUp).Stop()
+		} else {
+			var late context.CancelFunc
+			short, late = context.WithTimeout(bound, after)
+			defer late()
+		}
 		n := 1 + random.IntN(64)
 		got, err := l.c.Random(short, n)
 		if err == nil && len(got) != n {

@@ -2,7 +2,6 @@ package racal_test
 
 import (
 	"context"
-	"strings"
 	"testing"
 	"time"
 
@@ -27,58 +26,9 @@ const (
 	patience = 20 * time.Second
 )
 
-// ceremony puts a clear key under an LMK and gives the cryptogram.
-type ceremony func(tb testing.TB, usage keys.Usage, algorithm keys.Algorithm, mac command.MACAlgorithm, clear secret.Key) string
+func variants(d *hsm.Device) hsmtest.Ceremony { return hsmtest.UnderVariantLMK(d) }
 
-// inDomain makes the fixture's form of a ceremony.
-func (c ceremony) inDomain(name string) func(testing.TB, keys.Usage, keys.Algorithm, secret.Key) keys.Wrapped {
-	return func(tb testing.TB, usage keys.Usage, algorithm keys.Algorithm, clear secret.Key) keys.Wrapped {
-		tb.Helper()
-		return keys.Wrapped{Usage: usage, Algorithm: algorithm, Domain: name, Cryptogram: c(tb, usage, algorithm, 0, clear)}
-	}
-}
-
-// variants is the ceremony of a device's variant LMK.
-func variants(d *hsm.Device) ceremony {
-	types := map[keys.Usage]string{
-		keys.Root: "011", keys.CardControl: "309", keys.TerminalMaster: "80D", keys.PINKey: "70D", keys.MACKey: "003", keys.TrackKey: "30B",
-		keys.ZonePIN: "001", keys.ZoneMAC: "008", keys.ZoneMaster: "000", keys.Seal: "008",
-	}
-	schemes := map[keys.Algorithm]string{keys.DES: "Z", keys.TDES: "U", keys.SM4: "R"}
-	return func(tb testing.TB, usage keys.Usage, algorithm keys.Algorithm, _ command.MACAlgorithm, clear secret.Key) string {
-		tb.Helper()
-		text, err := d.EncryptUnderLMK(types[usage], schemes[algorithm], clear.Reveal())
-		if err != nil {
-			tb.Fatal(err)
-		}
-		return text
-	}
-}
-
-// blocks is the ceremony of a device's key-block LMK.
-func blocks(d *hsm.Device) ceremony {
-	usages := map[keys.Usage]string{
-		keys.Root: "E7..X00N00", keys.CardControl: "E1..N00S00", keys.TerminalMaster: "51..B00S00", keys.PINKey: "71..B00S00", keys.MACKey: "M1..C00S00",
-		keys.TrackKey: "23..B00S00", keys.ZonePIN: "72..B00E00", keys.ZoneMAC: "M3..C00E00", keys.ZoneMaster: "52..B00N00", keys.Seal: "M3..C00E00",
-	}
-	algorithms := map[keys.Algorithm]string{keys.DES: "D1", keys.TDES: "T2", keys.SM4: "41"}
-	byMAC := map[command.MACAlgorithm]string{command.MACAlg1: "M1", command.MACSM4CBC: "M1", command.MACAlg3: "M3", command.MACCMAC: "M6"}
-	return func(tb testing.TB, usage keys.Usage, algorithm keys.Algorithm, mac command.MACAlgorithm, clear secret.Key) string {
-		tb.Helper()
-		attributes := strings.Replace(usages[usage], "..", algorithms[algorithm], 1)
-		switch {
-		case mac != 0:
-			attributes = byMAC[mac] + attributes[2:]
-		case algorithm == keys.SM4 && attributes[:2] == "M3": // which is for triple DES keys
-			attributes = "M1" + attributes[2:]
-		}
-		text, err := d.EncryptInKeyBlock(attributes, clear.Reveal())
-		if err != nil {
-			tb.Fatal(err)
-		}
-		return text
-	}
-}
+func blocks(d *hsm.Device) hsmtest.Ceremony { return hsmtest.InKeyBlocks(d) }
 
 // device starts a simulated HSM with one port that allows everything.
 func device(tb testing.TB, cfg hsm.Config) *hsm.Device {
@@ -146,16 +96,18 @@ func TestConformance(t *testing.T) {
 	for name, c := range map[string]struct {
 		device   hsm.Config
 		settings map[string]string
-		wrap     func(*hsm.Device) ceremony
-		old      func(*testing.T, *hsm.Device) ceremony
+		wrap     func(*hsm.Device) hsmtest.Ceremony
+		old      func(*testing.T, *hsm.Device) hsmtest.Ceremony
 	}{
 		"variant": {hsm.Config{OldLMKs: map[string]string{"00": "seed:before"}}, map[string]string{"old_domain": oldDomain}, variants,
-			func(t *testing.T, _ *hsm.Device) ceremony { return variants(device(t, hsm.Config{LMKSeed: "before"})) }},
+			func(t *testing.T, _ *hsm.Device) hsmtest.Ceremony {
+				return variants(device(t, hsm.Config{LMKSeed: "before"}))
+			}},
 		"variant, plain to the zone": {hsm.Config{}, map[string]string{"zone_form": "plain"}, variants, nil},
 		"keyblock": {hsm.Config{}, map[string]string{"lmk": "keyblock", "lmk_id": "01", "old_domain": oldDomain}, blocks,
-			func(_ *testing.T, d *hsm.Device) ceremony { return variants(d) }},
+			func(_ *testing.T, d *hsm.Device) hsmtest.Ceremony { return variants(d) }},
 		"keyblock from keyblock": {hsm.Config{DefaultLMK: "01", OldLMKs: map[string]string{"01": "keyblock:before"}}, map[string]string{"lmk": "keyblock", "old_domain": oldDomain}, blocks,
-			func(t *testing.T, _ *hsm.Device) ceremony {
+			func(t *testing.T, _ *hsm.Device) hsmtest.Ceremony {
 				return blocks(device(t, hsm.Config{BlockLMKSeed: "before"}))
 			}},
 		"sjj1310":               {hsm.Config{Set: "sjj1310"}, map[string]string{"variant_set": "sjj1310"}, variants, nil},
@@ -172,12 +124,10 @@ func TestConformance(t *testing.T) {
 				if !ok {
 					t.Fatal("the driver claims nothing")
 				}
-				f := hsmtest.Fixture{Client: client, Can: capable.Capabilities(), Domain: domain, Wrap: wrap.inDomain(domain),
-					WrapMAC: func(tb testing.TB, usage keys.Usage, algorithm keys.Algorithm, mac command.MACAlgorithm, clear secret.Key) keys.Wrapped {
-						return keys.Wrapped{Usage: usage, Algorithm: algorithm, Domain: domain, Cryptogram: wrap(tb, usage, algorithm, mac, clear)}
-					}}
+				f := hsmtest.Fixture{Client: client, Can: capable.Capabilities(), Domain: domain, Wrap: wrap.Wrap(domain),
+					WrapMAC: wrap.WrapMAC(domain)}
 				if c.old != nil {
-					f.WrapOld = c.old(t, d).inDomain(oldDomain)
+					f.WrapOld = c.old(t, d).Wrap(oldDomain)
 				}
 				return f
 			})
@@ -281,7 +231,7 @@ func TestPublishedKeyBlocks(t *testing.T) {
 	d := device(t, hsm.Config{IgnoreParity: true})
 	client, seen := open(t, d, map[string]string{"lmk": "keyblock", "lmk_id": "01"}), 0
 	usages := map[string]keys.Usage{"P0": keys.ZonePIN, "K0": keys.TerminalMaster, "D0": keys.TrackKey, "M3": keys.ZoneMAC}
-	wrap := blocks(d).inDomain(domain)
+	wrap := blocks(d).Wrap(domain)
 	for _, v := range vectors.Load(t, "tr31.json").Group(t, "unwrap") {
 		header, _ := v.Out["header"].(map[string]any)
 		usage, ok := usages[vectors.Str(header, "usage")]

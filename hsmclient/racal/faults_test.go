@@ -22,7 +22,7 @@ func manyKeys(t *testing.T, d *hsm.Device, ask func(keys.Wrapped) (keys.KCV, err
 	out := map[keys.KCV]keys.Wrapped{}
 	for i := range 16 {
 		clear := []byte(strings.Repeat("\x01", 14) + string([]byte{byte(i/8)<<4 | 1, byte(i%8)<<4 | 1}))
-		key := variants(d).inDomain(domain)(t, keys.TerminalMaster, keys.SM4, secret.New(clear))
+		key := variants(d).Wrap(domain)(t, keys.TerminalMaster, keys.SM4, secret.New(clear))
 		kcv, err := ask(key)
 		if err != nil {
 			t.Fatal(err)

@@ -2,8 +2,6 @@ package racal
 
 import (
 	"context"
-	"fmt"
-	"strconv"
 
 	"github.com/keyward/keyward/hsmclient/command"
 	"github.com/keyward/keyward/hsmclient/driver"
@@ -11,29 +9,13 @@ import (
 	"github.com/keyward/keyward/keys"
 )
 
-// Options are the differences between devices that New takes; Make takes all.
-type Options struct {
-	// LegacyTypes says that the device has no separate types for terminal master and terminal PIN keys: both are 002
-	// instead of 80D and 70D (facts/hsm.md §2.3). Off for every device that can separate them.
-	LegacyTypes bool
-}
-
-// Driver speaks the host commands. It holds no state and may serve any number of devices at the same time.
+// Driver speaks the host commands; Make makes it. It holds no state and may serve any number of devices at the same time.
 type Driver struct {
 	frame     wire.Config
 	set       set
 	form      form
 	zone      zoneForm
 	oldDomain string
-}
-
-// New returns a driver with all other settings at their normal values; Make takes settings.
-func New(options Options) *Driver {
-	d, err := newDriver(map[string]string{"legacy_types": strconv.FormatBool(options.LegacyTypes)})
-	if err != nil {
-		panic(fmt.Sprintf("racal driver: its own normal settings are refused: %v", err))
-	}
-	return d
 }
 
 // variantTypes are the key types under a variant LMK, also when the present one takes key blocks.

@@ -109,7 +109,7 @@ func TestWorkKeyBytes(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			s := &script{t: t, steps: c.steps}
-			got, err := New(Options{}).MakeWorkKey(t.Context(), s, c.req)
+			got, err := with(t).MakeWorkKey(t.Context(), s, c.req)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -125,7 +125,7 @@ func TestWorkKeyBytes(t *testing.T) {
 func TestLegacyTypes(t *testing.T) {
 	t.Parallel()
 	s := &script{t: t, steps: [][2]string{{"BU021U" + hex32 + ";000", "BV00" + kcv16}}}
-	if _, err := New(Options{LegacyTypes: true}).CheckValue(t.Context(), s, tdes(keys.PINKey)); err != nil {
+	if _, err := with(t, "legacy_types=true").CheckValue(t.Context(), s, tdes(keys.PINKey)); err != nil {
 		t.Fatal(err)
 	}
 	s.done()
@@ -133,7 +133,7 @@ func TestLegacyTypes(t *testing.T) {
 
 func TestRequestBytes(t *testing.T) {
 	t.Parallel()
-	d := New(Options{})
+	d := with(t)
 	pan, err := secret.ParsePAN("4555000002532148")
 	if err != nil {
 		t.Fatal(err)
@@ -264,7 +264,7 @@ func TestClassOf(t *testing.T) {
 // What a caller can get wrong is refused before anything is sent, with a sentence and no key material.
 func TestRefusals(t *testing.T) {
 	t.Parallel()
-	d := New(Options{})
+	d := with(t)
 	pan, err := secret.ParsePAN("4555000002532148")
 	if err != nil {
 		t.Fatal(err)
