@@ -37,9 +37,9 @@ import (
 )
 
 const (
-	// Domain is the LMK domain that everything begins in: a variant LMK. NewDomain is that of a key-block LMK in the same device, which holds
-	// the LMK of Domain as its old one.
-	Domain    = "dev"
+	// Domain is the LMK domain that everything begins in: a variant LMK.
+	Domain = "dev"
+	// NewDomain is that of a key-block LMK in the same device, which holds the LMK of Domain as its old one.
 	NewDomain = "dev-block"
 	// Card is the first PSAM number of the orders that Order makes.
 	Card = "60000000000000000001"
