@@ -29,7 +29,7 @@ func TestConformance(t *testing.T) {
 		"keyblock": {hsm.Config{LMKSeed: "another", BlockLMKSeed: "other"}, map[string]string{"lmk": "keyblock", "lmk_id": "01", "old_domain": oldDomain}, inKeyBlocks,
 			func(_ *testing.T, d *hsm.Device) hsmtest.Ceremony { return underVariantLMK(d) }, 2},
 		// A key that a device keeps is in that device alone.
-		"sjj1310":  {hsm.Config{LMKSeed: "another", Set: "sjj1310"}, map[string]string{"variant_set": "sjj1310"}, underVariantLMK, nil, 1},
+		"sjj1310":  {hsm.Config{LMKSeed: "another", Set: "sjj1310"}, map[string]string{"variant_set": "sjj1310"}, underChineseLMK, nil, 1},
 		"shuffled": {hsm.Config{LMKSeed: "another", Faults: hsm.Faults{Shuffle: true}}, nil, underVariantLMK, nil, 2},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -58,7 +58,9 @@ func TestConformance(t *testing.T) {
 // oldDomain is the domain of the LMK in the devices' key-change storage.
 const oldDomain = "before"
 
-func underVariantLMK(d *hsm.Device) hsmtest.Ceremony { return hsmtest.UnderVariantLMK(d) }
+func underVariantLMK(d *hsm.Device) hsmtest.Ceremony { return hsmtest.UnderVariantLMK(d, false) }
+
+func underChineseLMK(d *hsm.Device) hsmtest.Ceremony { return hsmtest.UnderVariantLMK(d, true) }
 
 func inKeyBlocks(d *hsm.Device) hsmtest.Ceremony { return hsmtest.InKeyBlocks(d) }
 

@@ -117,5 +117,5 @@ func begin(tb testing.TB, cfg hsmclient.Config) *hsmclient.Cluster {
 
 // wrapOn is the key ceremony of a simulated device.
 func wrapOn(d *hsm.Device) func(testing.TB, keys.Usage, keys.Algorithm, secret.Key) keys.Wrapped {
-	return hsmtest.UnderVariantLMK(d).Wrap(domain)
+	return hsmtest.UnderVariantLMK(d, false).Wrap(domain)
 }

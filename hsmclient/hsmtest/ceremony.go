@@ -46,13 +46,17 @@ var (
 	blockMACs       = map[command.MACAlgorithm]string{command.MACAlg1: "M1", command.MACSM4CBC: "M1", command.MACAlg3: "M3", command.MACCMAC: "M6"}
 )
 
-// UnderVariantLMK is the ceremony of a simulated device's variant LMK.
+// UnderVariantLMK is the ceremony of a simulated device's variant LMK. chinese is the set sjj1310, whose track key is of type 00B.
 func UnderVariantLMK(device interface {
 	EncryptUnderLMK(keyType, scheme string, clear []byte) (string, error)
-}) Ceremony {
+}, chinese bool) Ceremony {
 	return func(tb testing.TB, usage keys.Usage, algorithm keys.Algorithm, _ command.MACAlgorithm, clear secret.Key) string {
 		tb.Helper()
-		text, err := device.EncryptUnderLMK(keyTypes[usage], schemes[algorithm], clear.Reveal())
+		keyType := keyTypes[usage]
+		if chinese && usage == keys.TrackKey {
+			keyType = "00B"
+		}
+		text, err := device.EncryptUnderLMK(keyType, schemes[algorithm], clear.Reveal())
 		if err != nil {
 			tb.Fatal(err)
 		}

@@ -26,7 +26,9 @@ const (
 	patience = 20 * time.Second
 )
 
-func variants(d *hsm.Device) hsmtest.Ceremony { return hsmtest.UnderVariantLMK(d) }
+func variants(d *hsm.Device) hsmtest.Ceremony { return hsmtest.UnderVariantLMK(d, false) }
+
+func chinese(d *hsm.Device) hsmtest.Ceremony { return hsmtest.UnderVariantLMK(d, true) }
 
 func blocks(d *hsm.Device) hsmtest.Ceremony { return hsmtest.InKeyBlocks(d) }
 
@@ -110,7 +112,7 @@ func TestConformance(t *testing.T) {
 			func(t *testing.T, _ *hsm.Device) hsmtest.Ceremony {
 				return blocks(device(t, hsm.Config{BlockLMKSeed: "before"}))
 			}},
-		"sjj1310":               {hsm.Config{Set: "sjj1310"}, map[string]string{"variant_set": "sjj1310"}, variants, nil},
+		"sjj1310":               {hsm.Config{Set: "sjj1310"}, map[string]string{"variant_set": "sjj1310"}, chinese, nil},
 		"no header":             {hsm.Config{HeaderLength: &bare}, map[string]string{"header_length": "0"}, variants, nil},
 		"payload rule, no echo": {hsm.Config{LengthRule: "payload"}, map[string]string{"length_rule": "payload", "echo": "false"}, variants, nil},
 		"shuffled":              {hsm.Config{Faults: hsm.Faults{Shuffle: true}}, nil, variants, nil},

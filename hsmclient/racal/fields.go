@@ -8,10 +8,6 @@ import (
 	"github.com/keyward/keyward/keys"
 )
 
-// maxData bounds the data field of one host command in bytes. The devices' buffer is 32K including all other fields
-// (facts/hsm.md §1.1, "I/O buffer"; docs/hsm-sim.md §1), and the length field of 4H would allow more.
-const maxData = 16 * 1024
-
 const hexDigits = "0123456789ABCDEF"
 
 func appendHex(dst, data []byte) []byte {

@@ -18,11 +18,18 @@ const (
 	schemeStored  = 'K' // and four digits: a place in the device's user storage
 )
 
-// keyTypes are the 3-digit type codes by usage (facts/hsm.md §2.3; 011 and 30B from §1.7.3).
+// keyTypes are the 3-digit type codes by usage (facts/hsm.md §2.3; 011 from §1.7.3).
 var keyTypes = map[keys.Usage]string{
 	keys.PINKey: "70D", keys.MACKey: "003", keys.TrackKey: "30B", keys.TerminalMaster: "80D", keys.CardControl: "309",
 	keys.Root: "011", keys.ZonePIN: "001", keys.ZoneMAC: "008", keys.ZoneMaster: "000", keys.Seal: "008",
 }
+
+// chineseTypes are those of the SJJ1310: its key for track data is 00B (facts/hsm.md §1.7.3).
+var chineseTypes = func() map[keys.Usage]string {
+	types := maps.Clone(keyTypes)
+	types[keys.TrackKey] = "00B"
+	return types
+}()
 
 // legacyType is the one type of terminal keys on devices that do not separate them.
 const legacyType = "002"

@@ -85,8 +85,8 @@ func (d *Driver) checkMAC(cmd string, in command.MACInput) error {
 	if err := d.checkKey(cmd, "the MAC key", in.Key, keys.MACKey, keys.ZoneMAC, keys.Seal); err != nil {
 		return err
 	}
-	if n := len(in.Data); n == 0 || n > maxData {
-		return refusal(cmd, "the data to MAC has %d bytes, want 1 to %d", n, maxData)
+	if n := len(in.Data); n == 0 || n > d.set.data {
+		return refusal(cmd, "the data to MAC has %d bytes, want 1 to %d", n, d.set.data)
 	}
 	if !fitsAlgorithm(in.Algorithm, in.Key.Algorithm) {
 		return refusal(cmd, "MAC algorithm %d does not fit a %s key", in.Algorithm, in.Key.Algorithm)

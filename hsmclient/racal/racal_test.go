@@ -304,7 +304,7 @@ func TestRefusals(t *testing.T) {
 		"PIN without PAN":           pin(with(func(r *command.PINTranslation) { r.PAN = secret.PAN{} })),
 		"MAC with a PIN key":        mac(command.MACInput{Key: tdes(keys.PINKey), Algorithm: command.MACAlg1, Data: []byte("x")}),
 		"MAC of nothing":            mac(command.MACInput{Key: tdes(keys.MACKey), Algorithm: command.MACAlg1}),
-		"MAC of too much":           mac(command.MACInput{Key: tdes(keys.MACKey), Algorithm: command.MACAlg1, Data: make([]byte, maxData+1)}),
+		"MAC of too much":           mac(command.MACInput{Key: tdes(keys.MACKey), Algorithm: command.MACAlg1, Data: make([]byte, d.set.data+1)}),
 		"MAC algorithm 3, single":   mac(command.MACInput{Key: des(keys.MACKey), Algorithm: command.MACAlg3, Data: []byte("x")}),
 		"MAC algorithm 1, SM4":      mac(command.MACInput{Key: sm4(keys.MACKey), Algorithm: command.MACAlg1, Data: []byte("x")}),
 		"MAC algorithm 41, TDES":    mac(command.MACInput{Key: tdes(keys.MACKey), Algorithm: command.MACSM4CBC, Data: []byte("x")}),

@@ -34,7 +34,7 @@ func TestChineseRequests(t *testing.T) {
 		{"S0 SM4", "S00110003R" + hex32 + "0000020003abc" + zero16 + zero16, "S100" + hex32, mac(sm4(keys.MACKey), command.MACSM4CBC)},
 		{"S0 with a stored key", "S001080" + "03K0042" + "0000020003abc" + zero16, "S100" + kcv16,
 			mac(keys.Wrapped{Usage: keys.MACKey, Algorithm: keys.TDES, Cryptogram: "K0042"}, command.MACAlg1)},
-		{"S4", "S40030BU" + hex32 + "000005000812345678", "S5000008abcdefgh", func(ctx context.Context, on driver.Conversation) error {
+		{"S4", "S40000BU" + hex32 + "000005000812345678", "S5000008abcdefgh", func(ctx context.Context, on driver.Conversation) error {
 			_, err := d.DecryptTrack(ctx, on, tdes(keys.TrackKey), []byte("12345678"))
 			return err
 		}},

@@ -32,6 +32,9 @@ func runA0(q *request) errorCode {
 		if q.station.settings.legacyTypes {
 			allowed = setOf(typeTAK, typeTDK, typePVK)
 		}
+		if q.station.settings.chinese {
+			allowed = allowed.with(typeDEK) // Their track key is 00B (facts/hsm.md §1.7.3).
+		}
 	case mode == "1":
 		allowed, uses = exportTypes, exportUsages
 	}

@@ -28,6 +28,12 @@ func setOf(types ...string) typeSet {
 	return s
 }
 
+func (s typeSet) with(t string) typeSet {
+	out := s.without()
+	out[t] = true
+	return out
+}
+
 func (s typeSet) without(types ...string) typeSet {
 	out := typeSet{}
 	for t := range s {
