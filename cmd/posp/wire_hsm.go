@@ -188,7 +188,7 @@ func (g hsmGroup) ask(cluster *hsmclient.Cluster) func(ctx context.Context, doma
 		if !ok {
 			return fmt.Errorf("LMK domain %s has no canary key to ask for", domain)
 		}
-		_, err := cluster.CheckValue(ctx, key)
+		_, err := cluster.CheckValue(hsmcommand.WithPriority(ctx, hsmcommand.Background), key) // whatever else waits goes first
 		return err
 	}
 }

@@ -130,7 +130,7 @@ func TestPorts(t *testing.T) {
 	readme := read(t, "README.md")
 	want := map[int]string{
 		ports["portTerminals"]: "terminals", ports["portPOSV"]: "console", ports["portIssuer"]: "issuer", ports["portOperations"]: "operations",
-		ports["portKeys"]: "key service", ports["portControl"]: "simulators",
+		ports["portKeys"]: "key service", ports["portControl"]: "simulators", ports["portOperation"]: "operation of posp's HSMs",
 	}
 	seen := map[int]bool{}
 	for _, row := range rows(readme) {
