@@ -1,6 +1,6 @@
-// Package driver says what a device driver is: for each capability of package command, the conversation of one or more host
-// commands with one device. The client (package hsmclient) owns connections, labels, balancing, repeats and deadlines;
-// a driver owns the bytes of the commands and the meaning of the answers, nothing else. Drivers keep no state.
+// Package driver says what a device driver is: how a channel to a device is opened, and for each capability of package command the
+// conversation of one or more host commands on it. The cluster (package hsmclient) owns balancing, probing, repeats and
+// deadlines; a driver owns the bytes of the commands and the meaning of the answers. Drivers keep no state (docs/hsm-driver.md).
 package driver
 
 import (
@@ -23,8 +23,8 @@ type Conversation interface {
 	// Exchange sends a host command and waits for its answer. Both are without frame and label. The answer belongs to the
 	// caller. Its errors are *command.Error already; drivers pass them on as they are.
 	Exchange(ctx context.Context, request []byte) ([]byte, error)
-	// Do runs work on the driver's own channel, for devices that are asked by function calls instead of bytes. It is journalled as one exchange
-	// with the code; sent and received are lengths for the journal, result is a code for it.
+	// Do runs work on the driver's own channel, for devices that are asked by function calls instead of bytes. It is journalled as one
+	// exchange with the code; sent and received are lengths for the journal, result is a code for it.
 	Do(ctx context.Context, code string, sent int, work func(ctx context.Context, on Channel) (received int, result string, err error)) error
 }
 
