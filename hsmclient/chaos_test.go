@@ -43,6 +43,7 @@ func underLoad(t *testing.T, cfg hsmclient.Config, names ...string) *under {
 	cfg.Journal, cfg.OnSwitch = u.ledger, u.ledger.onSwitch
 	u.c = start(t, cfg)
 	u.load = newLoad(t, u.c, sent)
+	u.load.noDeadlines = true
 	u.all(member.Working)
 	u.load.run(1, 16, 0)
 	t.Cleanup(u.load.stop)

@@ -147,7 +147,11 @@ func drillLine(p drill.Progress) string {
 }
 
 func countsText(c drill.Counts) string {
-	return fmt.Sprintf("%d served, %d retried, %d failed", c.Served, c.Retried, c.Failed)
+	text := fmt.Sprintf("%d served, %d retried, %d failed", c.Served, c.Retried, c.Failed)
+	if c.InDoubt > 0 {
+		text += fmt.Sprintf(", %d in doubt", c.InDoubt)
+	}
+	return text
 }
 
 // msText writes milliseconds for people.
@@ -195,10 +199,14 @@ func printReport(w io.Writer, rep drill.Report, out []string) error {
 		}
 		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", c.Name, measured, limit, c.Result, c.Note)
 	}
-	fmt.Fprintln(t, "\nPHASE\tREQUESTS\tSERVED\tRETRIED\tFAILED\tP50\tP95\tP99\tLONGEST GAP")
+	fmt.Fprintln(t, "\nPHASE\tREQUESTS\tSERVED\tRETRIED\tFAILED\tIN DOUBT\tP50\tP95\tP99\tLONGEST GAP")
 	for _, p := range rep.Phases {
 		row := func(name string, m drill.Measured) {
-			fmt.Fprintf(t, "%s\t%s\t%d\t%d\t%d\t%s\t%s\t%s\t%s\n", p.Name, name, m.Served, m.Retried, m.Failed, msText(&m.P50MS), msText(&m.P95MS), msText(&m.P99MS), msText(&p.GapMS))
+			latency := "-\t-\t-"
+			if m.Served+m.Failed > 0 {
+				latency = msText(&m.P50MS) + "\t" + msText(&m.P95MS) + "\t" + msText(&m.P99MS)
+			}
+			fmt.Fprintf(t, "%s\t%s\t%d\t%d\t%d\t%d\t%s\t%s\n", p.Name, name, m.Served, m.Retried, m.Failed, m.InDoubt, latency, msText(&p.GapMS))
 		}
 		row("traffic", p.Traffic)
 		if rep.OwnLoad {

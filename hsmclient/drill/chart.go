@@ -226,7 +226,7 @@ func (c *charts) requests(r Report, s scale) {
 			kind string
 			n    uint64
 		}{
-			{"failed", p.Traffic.Failed + p.Own.Failed}, {"retried", min(retried, p.Traffic.Served+p.Own.Served)},
+			{"failed", p.Traffic.Failed + p.Own.Failed}, {"doubt", p.Traffic.InDoubt + p.Own.InDoubt}, {"retried", min(retried, p.Traffic.Served+p.Own.Served)},
 			{"own", p.Own.Served - min(p.Own.Retried, p.Own.Served)}, {"traffic", p.Traffic.Served - min(p.Traffic.Retried, p.Traffic.Served)},
 		} {
 			if part.n == 0 {

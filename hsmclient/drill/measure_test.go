@@ -71,7 +71,7 @@ func TestMeter(t *testing.T) {
 	if c := m.totals(traffic); c != (Counts{Served: 5, Retried: 2}) {
 		t.Errorf("traffic: %+v", c)
 	}
-	if c := m.totals(own); c != (Counts{Failed: 1}) {
+	if c := m.totals(own); c != (Counts{InDoubt: 1}) {
 		t.Errorf("own: %+v", c)
 	}
 	if last := m.lastDisturbed(); !last.Equal(at(1300)) {
@@ -84,7 +84,7 @@ func TestMeter(t *testing.T) {
 		t.Error("failed requests of the own load count as traffic")
 	}
 	points := m.points()
-	if len(points) != 16 || points[0].Traffic.Served != 2 || points[10].Traffic.Retried != 2 || points[13].Own.Failed != 1 || points[15].Traffic.Served != 1 {
+	if len(points) != 16 || points[0].Traffic.Served != 2 || points[10].Traffic.Retried != 2 || points[13].Own.InDoubt != 1 || points[15].Traffic.Served != 1 {
 		t.Errorf("%d points: %+v", len(points), points)
 	}
 	if long := newMeter("live", "a", start, time.Hour); long.slot*mostSlots < time.Hour {

@@ -16,11 +16,12 @@ const (
 	sources               // their number
 )
 
-// Classes of an outcome that are no failure of the system (member.Outcome.Result).
+// Classes of an outcome that are no failure of the cluster (member.Outcome.Result).
 const (
 	resultOK        = "ok"
 	resultCaller    = "caller_fault"
 	resultCancelled = "cancelled"
+	resultUnknown   = "unknown" // a failure of the line, but the only right end of a request that is never repeated
 )
 
 // shortestSlot and mostSlots bound the curve over time: fine enough to see a switch of tenths of a second, few enough for a page.
@@ -31,21 +32,27 @@ const (
 
 // tally is what was counted of one source in one span of time.
 type tally struct {
-	served, retried, failed uint64
-	took                    histogram
+	served, retried, failed, inDoubt uint64
+	took                             histogram
 }
 
-func (t *tally) add(o member.Outcome, failed bool) {
-	if failed {
-		t.failed++
-	} else {
+func (t *tally) add(o member.Outcome) {
+	switch {
+	case isServed(o):
 		t.served++
+	case o.Result == resultUnknown:
+		t.inDoubt++
+	default:
+		t.failed++
 	}
 	if o.Repeated {
 		t.retried++
 	}
 	t.took.add(o.Took)
 }
+
+// isServed says that the system did what it is there for.
+func isServed(o member.Outcome) bool { return o.Result == resultOK || o.Result == resultCaller }
 
 // meter counts the outcomes of one drill. All its methods are safe for concurrent use.
 type meter struct {
@@ -93,10 +100,9 @@ func (m *meter) record(o member.Outcome) {
 	if o.Drill {
 		from = own
 	}
-	failed := o.Result != resultOK && o.Result != resultCaller
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.phases[m.phase][from].add(o, failed)
+	m.phases[m.phase][from].add(o)
 	if at := int(o.Ended.Sub(m.started) / m.slot); at >= 0 && at < mostSlots {
 		for len(m.slots) <= at {
 			m.slots = append(m.slots, nil)
@@ -104,12 +110,12 @@ func (m *meter) record(o member.Outcome) {
 		if m.slots[at] == nil {
 			m.slots[at] = new([sources]tally)
 		}
-		m.slots[at][from].add(o, failed)
+		m.slots[at][from].add(o)
 	}
-	if m.phase == phaseDuring && (failed || o.Repeated && o.First == m.target) && o.Ended.After(m.disturbed) {
+	if m.phase == phaseDuring && (!isServed(o) || o.Repeated && o.First == m.target) && o.Ended.After(m.disturbed) {
 		m.disturbed = o.Ended
 	}
-	if !failed && o.Ended.After(m.lastOK) {
+	if isServed(o) && o.Ended.After(m.lastOK) {
 		m.gap(o.Ended)
 		m.lastOK = o.Ended
 	}
@@ -136,7 +142,7 @@ func (m *meter) totals(from source) (c Counts) {
 }
 
 func (t *tally) counts() Counts {
-	return Counts{Served: t.served, Retried: t.retried, Failed: t.failed}
+	return Counts{Served: t.served, Retried: t.retried, Failed: t.failed, InDoubt: t.inDoubt}
 }
 
 // measured gives what was measured of one source in one phase of the given length.

@@ -35,13 +35,15 @@ type Counts struct {
 	Served  uint64 `json:"served"`  // answered, refusals for the caller's own fault included
 	Retried uint64 `json:"retried"` // sent to a second member because the first failed; they count as served or failed, too
 	Failed  uint64 `json:"failed"`
+	// InDoubt are requests that must never be repeated and have no answer: what they have done is not known, and their callers know that.
+	InDoubt uint64 `json:"in_doubt"`
 }
 
 func (c Counts) plus(d Counts) Counts {
-	return Counts{Served: c.Served + d.Served, Retried: c.Retried + d.Retried, Failed: c.Failed + d.Failed}
+	return Counts{Served: c.Served + d.Served, Retried: c.Retried + d.Retried, Failed: c.Failed + d.Failed, InDoubt: c.InDoubt + d.InDoubt}
 }
 
-func (c Counts) all() uint64 { return c.Served + c.Failed }
+func (c Counts) all() uint64 { return c.Served + c.Failed + c.InDoubt }
 
 // Measured are the requests of one source in one phase. Percentiles are within 5 %.
 type Measured struct {

@@ -40,12 +40,12 @@ var words = map[string][2]string{
 	"seconds":      {"seconds since the start", "自开始起的秒数"}, "milliseconds": {"ms, logarithmic", "毫秒，对数刻度"},
 	"p50": {"50th percentile", "50 百分位"}, "p99": {"99th percentile", "99 百分位"},
 	"legend_traffic": {"traffic", "业务流量"}, "legend_own": {"own load of the drill", "演练自身负载"}, "legend_retried": {"retried", "重试"},
-	"legend_failed": {"failed", "失败"}, "legend_fault": {"fault in place", "故障期间"}, "legend_return": {"member on its way back", "成员恢复中"},
+	"legend_failed": {"failed", "失败"}, "legend_doubt": {"in doubt (never repeated)", "结果未知（不可重发）"}, "legend_fault": {"fault in place", "故障期间"}, "legend_return": {"member on its way back", "成员恢复中"},
 
 	"phases": {"Before, during and after", "故障前、中、后"}, "phase": {"Phase", "阶段"}, "length": {"Length", "时长"},
 	"phase_before": {"before", "故障前"}, "phase_during": {"during the fault", "故障中"}, "phase_return": {"until it is back", "恢复中"}, "phase_after": {"after", "恢复后"},
 	"requests": {"Requests", "来源"}, "traffic": {"traffic", "业务流量"}, "own": {"own load", "自身负载"}, "served": {"Served", "成功"},
-	"retried": {"Retried", "重试"}, "per_second": {"Per second", "每秒"}, "longest": {"Longest", "最长"}, "gap": {"Longest gap", "最长间隔"},
+	"retried": {"Retried", "重试"}, "in_doubt": {"In doubt", "未知"}, "per_second": {"Per second", "每秒"}, "longest": {"Longest", "最长"}, "gap": {"Longest gap", "最长间隔"},
 
 	"timeline": {"Time line", "时间线"}, "time": {"Time", "时间"}, "what": {"What", "事件"},
 	"step_begin": {"the drill begins", "演练开始"}, "step_fault": {"the fault begins", "故障开始"}, "step_clear": {"the fault ends", "故障解除"},
