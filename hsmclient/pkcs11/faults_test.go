@@ -274,14 +274,17 @@ func TestSessionKilled(t *testing.T) {
 	}
 }
 
-// tokenDirectory is where SoftHSM2 keeps the token: named by a UUID that ends like its serial number.
-func tokenDirectory(tb testing.TB, serial string) string {
+// deleteToken takes the token's directory away from SoftHSM2: it is named by a UUID that ends like the serial number. It is moved at once
+// instead of removed bit by bit, because SoftHSM2 writes into it meanwhile.
+func deleteToken(tb testing.TB, serial string) {
 	tb.Helper()
 	list, err := filepath.Glob(filepath.Join(lab.tokens, "*"+serial[:4]+"-"+serial[4:]))
 	if err != nil || len(list) != 1 {
 		tb.Fatalf("the directory of token %s: %v, %v", serial, list, err)
 	}
-	return list[0]
+	if err := os.Rename(list[0], filepath.Join(filepath.Dir(lab.tokens), "deleted "+serial)); err != nil {
+		tb.Fatal(err)
+	}
 }
 
 // TestTokenDeleted: every sign of life says that the token is gone.
@@ -294,9 +297,7 @@ func TestTokenDeleted(t *testing.T) {
 		t.Fatal(err)
 	}
 	sessions := []*talk{before, open(t, at.settings()), open(t, at.settings())}
-	if err := os.RemoveAll(tokenDirectory(t, diagnosis.Serial)); err != nil {
-		t.Fatal(err)
-	}
+	deleteToken(t, diagnosis.Serial)
 	_, err = sessions[0].Diagnose(t.Context())
 	wantClass(t, "diagnosis", err, command.MemberFault)
 	wantClass(t, "probe", sessions[1].d.Probe(t.Context(), sessions[1], ""), command.MemberFault, "LMK")
@@ -332,6 +333,7 @@ func TestStoreKeyWithoutAnswer(t *testing.T) {
 		{"C_FindObjects", "0x30", command.MemberFault, false}, // before anything was made
 	} {
 		at, name := newToken(t), c.function+" "+c.what
+		beside := open(t, at.settings()) // keeps the library loaded
 		conversation := open(t, at.settings())
 		mend := at.fault(t, c.function, c.what)
 		ctx := t.Context()
@@ -344,10 +346,11 @@ func TestStoreKeyWithoutAnswer(t *testing.T) {
 		if c.class == command.Unknown && driver.NotSent(err) {
 			t.Errorf("%s: %v could be taken as not sent", name, err)
 		}
-		// A call that hung is made late, on its own goroutine: wait for its session to be closed.
+		// A call that hung is made late, on its own goroutine; only then the session is closed.
 		s, _ := conversation.ch.(*session)
 		s.Close(errTestOver)
 		s.awaitRetired(t)
+		beside.ch.Close(errTestOver)
 		key := keys.Wrapped{Usage: keys.Seal, Algorithm: keys.AES, Cryptogram: objectPrefix + "audit"}
 		kcv, err := open(t, at.settings()).CheckValue(t.Context(), key)
 		if c.stored && (err != nil || len(kcv) != checkDigits) {
@@ -358,10 +361,10 @@ func TestStoreKeyWithoutAnswer(t *testing.T) {
 	}
 }
 
-// awaitRetired waits until the call under way has come back and the session is closed.
+// awaitRetired waits until the session is closed. The caller keeps the library loaded.
 func (s *session) awaitRetired(tb testing.TB) {
 	tb.Helper()
-	for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) { // a session's end is nobody's signal
+	for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) { // the end of a session is nobody's signal
 		if _, err := s.lib.ctx.GetSessionInfo(s.handle); err != nil {
 			return
 		}
