@@ -16,7 +16,6 @@ import (
 type held struct {
 	c       *hsmclient.Cluster
 	callers sync.WaitGroup
-	let     chan struct{}
 	devices []*fakeDevice
 }
 

@@ -40,7 +40,6 @@ type Cluster struct {
 	since   time.Time       // of running
 	life    context.Context //nolint:containedctx // The life of the members, which operations extend to new ones.
 	cancel  context.CancelFunc
-	work    sync.WaitGroup
 	quiet   context.CancelFunc // ends what goes on after the members have ended
 	told    sync.WaitGroup
 }

@@ -25,7 +25,7 @@ func (n *node) beat(ctx context.Context) {
 		return
 	}
 	n.beats++
-	l := n.lanes[n.beats%len(n.lanes)]
+	l := n.nextLane()
 	name, whole := n.spec.Probe, n.beats%diagnoseEvery == 0
 	p.mu.Unlock()
 
@@ -52,6 +52,17 @@ func (n *node) beat(ctx context.Context) {
 	n.missed(l, err, began, now)
 }
 
+// nextLane is the channel of the next heartbeat, in turns. Where one request at a time is under way, an idle channel is better. The caller
+// holds pool.mu, and there is one.
+func (n *node) nextLane() *lane {
+	for k := range n.lanes {
+		if l := n.lanes[(n.beats+k)%len(n.lanes)]; l.depth > 1 || l.inFlight == 0 {
+			return l
+		}
+	}
+	return n.lanes[n.beats%len(n.lanes)]
+}
+
 // ask is the question of a heartbeat.
 func (n *node) ask(ctx context.Context, l *lane, name string, whole bool) (member.Device, error) {
 	prober, ok := n.driver.(driver.Prober)
@@ -75,10 +86,12 @@ func (n *node) missed(l *lane, err error, began, now time.Time) {
 		n.miss("it answered " + e.Code + " to the heartbeat")
 	case answered: // alive, though it does not like the command
 		p.c.cfg.Log.Warn("HSM refuses the heartbeat command; choose another", "member", n.name, "command", e.Command, "code", e.Code)
-	case l.gone:
-		n.doubtful = true // only the channel was lost: ask on another
-	case l.heard().After(began):
-		// Other answers came on this channel: the device is alive, and slow or losing answers. The last member of a domain stays in.
+	case errors.Is(err, driver.ErrLost), l.gone:
+		n.ended(l)
+		n.doubt() // only the channel was lost: ask on another
+	case driver.NotSent(err), l.heard().After(began):
+		// The channel was busy all the time, or other answers came on it: the device is alive, and slow or losing answers. The last member
+		// of a domain stays in.
 		n.late++
 		if n.late >= lateLimit && p.others(n) {
 			n.miss(fmt.Sprintf("%d heartbeats in a row were late", n.late))

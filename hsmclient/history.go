@@ -83,10 +83,10 @@ func (c *Cluster) tell(ctx context.Context) {
 	for {
 		for _, s := range c.history.after(told) {
 			if s.Seq > told+1 {
-				c.cfg.Log.Warn("switches came faster than they could be told", "lost", s.Seq-told-1)
+				c.cfg.Log.WarnContext(ctx, "switches came faster than they could be told", "lost", s.Seq-told-1)
 			}
 			told = s.Seq
-			c.cfg.Log.Info("HSM switch", "phase", string(s.Phase), "domain", s.Domain, "member", s.Member, "what", s.What, "from", s.From, "to", s.To,
+			c.cfg.Log.InfoContext(ctx, "HSM switch", "phase", string(s.Phase), "domain", s.Domain, "member", s.Member, "what", s.What, "from", s.From, "to", s.To,
 				"by", s.By, "reason", s.Reason)
 			if c.cfg.OnSwitch != nil {
 				c.cfg.OnSwitch(s)

@@ -28,6 +28,11 @@ type fault struct {
 	since time.Time
 }
 
+// lineError is a failure that a drill makes, as a channel would report it.
+func lineError(code string, err error) error {
+	return &command.Error{Class: command.MemberFault, Command: code, Err: err}
+}
+
 // over says that it has ended by itself.
 func (f *fault) over() bool { return !time.Now().Before(f.Until) }
 
@@ -38,9 +43,10 @@ func (f *fault) before(ctx context.Context, l *lane, code string) error {
 	}
 	switch f.Kind {
 	case member.FaultRefuse:
-		return lineError(command.MemberFault, code, errors.Join(errDrill, driver.ErrNotSent))
+		return lineError(code, errors.Join(errDrill, driver.ErrNotSent))
 	case member.FaultBlackHole:
 		return f.swallow(ctx, l, code)
+	case member.FaultSlow, member.FaultWrongLMK: // goes out
 	}
 	return nil
 }
@@ -52,7 +58,7 @@ func (f *fault) after(ctx context.Context, l *lane, code string) error {
 	}
 	switch f.Kind {
 	case member.FaultRefuse:
-		return lineError(command.MemberFault, code, errDrill)
+		return lineError(code, errDrill)
 	case member.FaultBlackHole:
 		return f.swallow(ctx, l, code)
 	case member.FaultSlow:
@@ -61,10 +67,11 @@ func (f *fault) after(ctx context.Context, l *lane, code string) error {
 		select {
 		case <-timer.C:
 		case <-l.ch.Done():
-			return lineError(command.MemberFault, code, l.ch.Cause())
+			return lineError(code, l.ch.Cause())
 		case <-ctx.Done():
-			return lineError(command.MemberFault, code, ctx.Err())
+			return lineError(code, ctx.Err())
 		}
+	case member.FaultWrongLMK: // diagnose shows it
 	}
 	return nil
 }
@@ -73,9 +80,9 @@ func (f *fault) after(ctx context.Context, l *lane, code string) error {
 func (f *fault) swallow(ctx context.Context, l *lane, code string) error {
 	select {
 	case <-l.ch.Done():
-		return lineError(command.MemberFault, code, errors.Join(errDrill, l.ch.Cause()))
+		return lineError(code, errors.Join(errDrill, l.ch.Cause()))
 	case <-ctx.Done():
-		return lineError(command.MemberFault, code, ctx.Err())
+		return lineError(code, ctx.Err())
 	}
 }
 
@@ -91,6 +98,7 @@ func (n *node) holdUp(ctx context.Context) error {
 	case member.FaultBlackHole:
 		<-ctx.Done()
 		return errors.Join(errDrill, ctx.Err())
+	case member.FaultSlow, member.FaultWrongLMK: // connects
 	}
 	return nil
 }

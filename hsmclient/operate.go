@@ -47,24 +47,25 @@ func (c *Cluster) Add(ctx context.Context, act member.Act, spec member.Spec) err
 		return err
 	}
 	if !act.Force {
-		if err := c.try(ctx, n); err != nil {
+		if err := c.rehearse(ctx, n); err != nil {
 			return err
 		}
 	}
 	entry := member.Switch{Domain: n.spec.Domain, Member: n.name, What: "add", To: string(n.spec.Role), By: act.By, Reason: act.Reason}
-	if err := c.join(n); err != nil {
+	c.history.add(entry, member.Before)
+	err = c.join(n)
+	c.history.conclude(entry, err)
+	if err != nil {
 		return err
 	}
-	c.history.add(entry, member.Before)
-	c.history.add(entry, member.After)
 	bound, cancel := context.WithTimeout(ctx, c.cfg.Timeout)
 	defer cancel()
 	_ = n.pool.until(bound, func() bool { return n.health != healthDown }) // it goes on by itself
 	return nil
 }
 
-// try probes a member that is not on the list yet.
-func (c *Cluster) try(ctx context.Context, n *node) error {
+// rehearse probes a member that is not on the list yet.
+func (c *Cluster) rehearse(ctx context.Context, n *node) error {
 	c.mu.Lock()
 	taken := c.nodes[n.name] != nil
 	c.mu.Unlock()
@@ -164,6 +165,7 @@ func (p *pool) spares(n *node, act member.Act) error {
 	}
 	now := time.Now()
 	speed, _ := p.load(now)
+	busy := max(p.peak, p.inFlight+p.waitingNow())
 	switch {
 	case rest == 0:
 		return member.Refuse(member.Unsafe, "add or repair another one first, or force", "%s is the last working member of LMK domain %s", n.name, p.cfg.Name)
@@ -171,9 +173,9 @@ func (p *pool) spares(n *node, act member.Act) error {
 	case known && speed > float64(rated):
 		return member.Refuse(member.Unsafe, "wait for less traffic, add a member, or force", "without %s the rest could not carry the present load: %.0f commands a second, they are rated for %d",
 			n.name, speed, rated)
-	case p.peak+p.waitingNow() > places:
+	case busy > places:
 		return member.Refuse(member.Unsafe, "wait for less traffic, add a member, or force", "without %s the rest could not carry the present load: %d requests at once, they have %d places",
-			n.name, p.peak, places)
+			n.name, busy, places)
 	}
 	return nil
 }

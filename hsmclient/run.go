@@ -66,7 +66,7 @@ func converse[D, Q, R any](t *try, req Q, call func(D, context.Context, driver.C
 		result, err := ask(t, req, call)
 		next := stop
 		if err != nil {
-			err, next = t.verdict(err, &sent)
+			next, err = t.verdict(err, &sent)
 		}
 		t.pool.release(t, err, next)
 		switch {
@@ -100,46 +100,52 @@ const (
 )
 
 // verdict classes a failure and decides about a repeat. sent counts the tries of which the member may have seen something.
-func (t *try) verdict(failure error, sent *int) (error, next) {
+func (t *try) verdict(failure error, sent *int) (next, error) {
 	var e *command.Error
 	if !errors.As(failure, &e) {
-		return &command.Error{Class: command.CallerFault, Command: t.op.String(), Member: t.node.name, Err: failure}, stop
+		return stop, &command.Error{Class: command.CallerFault, Command: t.op.String(), Member: t.node.name, Err: failure}
 	}
 	if e.Class == command.CallerFault && e.Code == "" {
-		return failure, stop // the driver refused before it asked the member
+		return stop, failure // the driver refused before it asked the member
 	}
 	e.Member = t.node.name
 	ending := t.talk.Err()
 	if ending != nil && e.Code == "" {
-		switch gone := t.parent.Err(); {
+		switch {
 		case errors.Is(ending, errCleared):
 			e.Class, e.Err = command.Unavailable, errCleared
-		case gone == nil && errors.Is(ending, context.DeadlineExceeded):
-			e.Class, e.Err = command.MemberFault, fmt.Errorf("no answer within %s: %w", t.talk.ended.Sub(t.talk.began).Round(time.Millisecond), e.Err)
+		case !t.over() && errors.Is(ending, context.DeadlineExceeded):
+			e.Class, e.Err = command.MemberFault, fmt.Errorf("no answer within %s: %w", t.talk.ended.Sub(t.talk.began).Round(time.Millisecond), orUnknown(e.Err))
 		}
 	}
 	if traits[t.op].once && t.talk.sent && e.Code == "" {
 		e.Class, e.Err = command.Unknown, fmt.Errorf("the request was sent and is never sent twice; look what the device holds: %w", orUnknown(e.Err))
-		return failure, stop
+		return stop, failure
 	}
 	t.elsewhere = t.elsewhere || e.Code != "" || e.Class == command.NoLicence
-	if t.parent.Err() != nil || errors.Is(ending, errCleared) || t.left+1 >= maxTries {
-		return failure, stop
+	if t.over() || errors.Is(ending, errCleared) || t.left+1 >= maxTries {
+		return stop, failure
 	}
 	switch {
 	case !t.talk.sent && e.Class != command.NoLicence: // nothing happened, so the try does not count
-		return failure, repeat
+		return repeat, failure
 	case e.Class == command.NoLicence:
-		return failure, repeat
+		return repeat, failure
 	case e.Class == command.MemberFault && !traits[t.op].once:
 		*sent++
 		if *sent < maxSent {
 			t.repeated = true
 			t.pool.c.metrics.retries[t.op].Add(1)
-			return failure, repeat
+			return repeat, failure
 		}
 	}
-	return failure, stop
+	return stop, failure
+}
+
+// over says that the caller has no time left, or has gone. Its own timer may be a moment behind.
+func (t *try) over() bool {
+	end, ok := t.parent.Deadline()
+	return t.parent.Err() != nil || ok && !time.Now().Before(end)
 }
 
 var errNoAnswer = errors.New("no answer")
