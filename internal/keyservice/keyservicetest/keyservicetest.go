@@ -25,6 +25,7 @@ import (
 	"github.com/keyward/keyward/hsmclient/member"
 	"github.com/keyward/keyward/hsmclient/racal"
 	"github.com/keyward/keyward/internal/hsmconfig"
+	"github.com/keyward/keyward/internal/hsmops"
 	"github.com/keyward/keyward/internal/httpapi"
 	"github.com/keyward/keyward/internal/keyservice"
 	"github.com/keyward/keyward/internal/keystore"
@@ -74,6 +75,8 @@ type Options struct {
 	WrapHSM  func(keyservice.HSM) keyservice.HSM
 	NoImport bool     // without the root keys
 	Clients  []string // whose certificates may ask; default posp
+	// Operation is that of an HSM group; nil: none is served.
+	Operation *hsmops.Handler
 	// Migration is the group that moves keys between LMK domains, made when the device runs; nil for none.
 	Migration func(s *Service) keyservice.MigrationHSM
 	Operators []string // who may order it
@@ -115,7 +118,7 @@ func New(t testing.TB, opt Options) *Service {
 	}
 	cfg.Rewrap.Operators = opt.Operators
 	must(t, cfg.Validate())
-	s.options = keyservice.Options{Config: cfg, HSM: s.HSM, Log: slog.New(slog.NewTextHandler(s.Log, &slog.HandlerOptions{Level: slog.LevelDebug})), Now: opt.Now}
+	s.options = keyservice.Options{Config: cfg, HSM: s.HSM, Operation: opt.Operation, Log: slog.New(slog.NewTextHandler(s.Log, &slog.HandlerOptions{Level: slog.LevelDebug})), Now: opt.Now}
 	if opt.WrapHSM != nil {
 		s.options.HSM = opt.WrapHSM(s.HSM)
 	}
