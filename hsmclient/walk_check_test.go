@@ -63,6 +63,9 @@ func checkSwitches(t *testing.T, switches []member.Switch) {
 		switch s.Phase {
 		case member.Before:
 			pending[key] = append(pending[key], open{s})
+			if s.What == "add" { // from here on it may be admitted
+				state[s.Member] = string(member.Down)
+			}
 			continue
 		case member.After:
 			if len(pending[key]) == 0 {
@@ -78,8 +81,6 @@ func checkSwitches(t *testing.T, switches []member.Switch) {
 			t.Errorf("taking a member out is no fault of it: %s", show(s))
 		}
 		switch s.What {
-		case "add":
-			state[s.Member] = string(member.Down)
 		case "remove":
 			delete(state, s.Member)
 		case "state":

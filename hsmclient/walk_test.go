@@ -387,9 +387,6 @@ func (w *walk) finish() {
 	if w.disturbed != "" {
 		w.mend()
 	}
-	for _, name := range w.names() {
-		w.acceptable("last state", w.c.SetState(w.Context(), walker, name, member.Working))
-	}
 	defer func() {
 		if !w.Failed() {
 			return
@@ -403,7 +400,12 @@ func (w *walk) finish() {
 			w.Logf("%s is %s since %s: %s; probing %+v, load %+v", s.Spec.Name, s.State, s.Since.Format("05.000"), s.Reason, s.Probing, s.Load)
 		}
 	}()
-	eventually(w.T, "all members are back", func() bool { return len(w.inState(member.Working, member.Standby)) == len(w.names()) })
+	eventually(w.T, "all members are back", func() bool {
+		for _, name := range w.inState(member.Draining, member.Fenced) { // one that is still fenced for a reason cannot be told anything
+			w.acceptable("last state", w.c.SetState(w.Context(), walker, name, member.Working))
+		}
+		return len(w.inState(member.Working, member.Standby)) == len(w.names())
+	})
 	w.load.stop()
 	if broken := w.load.broken(); len(broken) > 0 {
 		w.Errorf("in the traffic:\n%s", strings.Join(broken, "\n"))
