@@ -101,12 +101,35 @@ func (n *node) secondProbing(ctx context.Context) {
 	began, was := time.Now(), n.health
 	p.mu.Unlock()
 	device, err := n.examine(ctx, was != healthSuspect)
+	if errors.Is(err, errConnect) && was == healthSuspect {
+		device, err = n.fallBack(ctx, err)
+	}
 	if ctx.Err() != nil {
 		return
 	}
 	if n.judge(device, err, began) {
 		n.admit(ctx)
 	}
+}
+
+// fallBack asks a suspect on a channel that is still open, because it takes no new connection: others may hold all that a device accepts.
+func (n *node) fallBack(ctx context.Context, cause error) (member.Device, error) {
+	n.pool.mu.Lock()
+	var l *lane
+	if len(n.lanes) > 0 {
+		l = n.nextLane()
+	}
+	n.pool.mu.Unlock()
+	if l == nil {
+		return member.Device{}, cause
+	}
+	ctx, cancel := context.WithTimeout(ctx, n.pool.c.cfg.Probing.Timeout)
+	defer cancel()
+	device, err := n.diagnose(ctx, l)
+	if err != nil && !errors.Is(err, errDeviates) {
+		return device, cause
+	}
+	return device, err
 }
 
 // judge draws the conclusions from a probe on a fresh connection. true: the member has passed often enough to be admitted.
@@ -167,7 +190,7 @@ func (n *node) failed(err error, began, now time.Time) {
 	case healthOK:
 		n.suspect("it does not answer on a fresh connection: "+err.Error(), now)
 	case healthSuspect:
-		if n.heardSince(began) { // busy: the channels still answer
+		if errors.Is(err, context.DeadlineExceeded) && n.heardSince(began) { // busy: the channels still answer
 			n.slower(now)
 			return
 		}

@@ -17,7 +17,8 @@ import (
 const steady = time.Second
 
 var (
-	errLeft = errors.New("the member is taken out")
+	errLeft    = errors.New("the member is taken out")
+	errConnect = errors.New("connect")
 )
 
 // lane is one open data channel of a member, or with number 0 the connection of a probe.
@@ -105,7 +106,7 @@ func (n *node) connect(ctx context.Context, number, depth int) (*lane, error) {
 	}
 	if err != nil {
 		n.giveConnection()
-		return nil, fmt.Errorf("connect to %s: %w", n.target.Addr, err)
+		return nil, fmt.Errorf("%w to %s: %w", errConnect, n.target.Addr, err)
 	}
 	l.depth = max(1, l.ch.Depth())
 	return l, nil

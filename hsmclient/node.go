@@ -31,6 +31,7 @@ type node struct {
 	// guarded by pool.mu
 	spec member.Spec
 	condition
+	orderWhy  string // by whom and why the order was given
 	reason    string // of health
 	since     time.Time
 	device    member.Device

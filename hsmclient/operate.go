@@ -228,6 +228,10 @@ func (n *node) setOrder(act member.Act, o order) error {
 			return err
 		}
 	}
+	n.orderWhy = "by " + act.By
+	if act.Reason != "" {
+		n.orderWhy += ": " + act.Reason
+	}
 	n.move(act.By, act.Reason, func(c *condition) { c.order = o })
 	return nil
 }

@@ -44,7 +44,7 @@ func (n *node) status(now time.Time) member.Status {
 		s.Probing.NextAt = n.nextProbe
 	}
 	if n.order == orderFence {
-		s.Reason = "fenced by hand"
+		s.Reason = "fenced " + n.orderWhy
 	}
 	if f := n.fault.Load(); f != nil {
 		fault := f.Fault
