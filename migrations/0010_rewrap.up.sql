@@ -62,7 +62,7 @@ CREATE TABLE key_twins (
 );
 CREATE UNIQUE INDEX key_twins_one_per_domain ON key_twins (key_id, lmk_domain) WHERE cryptogram IS NOT NULL;
 CREATE INDEX key_twins_pace ON key_twins (job_id, made_at);
-CREATE INDEX key_twins_domain ON key_twins (lmk_domain, twin_id) WHERE cryptogram IS NOT NULL;
+CREATE INDEX key_twins_domain ON key_twins (lmk_domain, key_id) WHERE cryptogram IS NOT NULL;
 CREATE INDEX key_twins_job ON key_twins (job_id, twin_id);
 CREATE INDEX keys_domain ON keys (lmk_domain, key_id);
 COMMENT ON TABLE key_twins IS 'The same key under the LMK of another domain than its row in keys says, with the proof by check values. Written by the key service.';

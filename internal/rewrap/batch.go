@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -149,17 +150,17 @@ func (e *Engine) recordBatch(ctx context.Context, j Job, results []result) error
 	return nil
 }
 
-// selected is the condition of a switch on keys k: $2 is the share in percent of the cards, $3 are names. A card's keys change over together;
+// selected is the condition of a switch on keys k: $5 is the share in percent of the cards, $6 are names. A card's keys change over together;
 // keys that belong to no card are in no share but the whole.
-const selected = `($2 = 100 OR k.name = ANY ($3::text[]) OR
-	(k.name ~ '^PSAM:[0-9]{20}' AND ('x' || substr(md5(substr(k.name, 6, 20)), 1, 7))::bit(28)::int % 100 < $2))`
+const selected = `($5 = 100 OR k.name = ANY ($6::text[]) OR
+	(k.name ~ '^PSAM:[0-9]{20}' AND ('x' || substr(md5(substr(k.name, 6, 20)), 1, 7))::bit(28)::int % 100 < $5))`
 
 // swapSQL exchanges the cryptograms of keys with those of their twins; %s chooses which. Each statement sees the rows as they were before.
 const swapSQL = `
 WITH picked AS (
     SELECT k.key_id, k.lmk_domain, k.cryptogram, t.twin_id, t.lmk_domain AS twin_domain, t.cryptogram AS twin
       FROM key_twins t JOIN keys k USING (key_id)
-     WHERE t.job_id = $1 AND t.cryptogram IS NOT NULL AND k.cryptogram IS NOT NULL AND %s
+     WHERE t.job_id = $1 AND t.cryptogram IS NOT NULL AND k.cryptogram IS NOT NULL AND k.key_id > $2 AND %s
      ORDER BY k.key_id LIMIT %d FOR UPDATE OF k, t
 ), works AS (
     UPDATE keys k SET lmk_domain = p.twin_domain, cryptogram = p.twin FROM picked p WHERE k.key_id = p.key_id RETURNING k.key_id
@@ -169,18 +170,21 @@ WITH picked AS (
 SELECT key_id FROM works`
 
 // swap makes the next ordered keys work in the new domain; the old cryptogram stays as twin.
-func (e *Engine) swap(ctx context.Context, j Job) (int, error) {
-	where := fmt.Sprintf(swapSQL, `k.lmk_domain = $4 AND t.lmk_domain = $5 AND `+selected, swapBatch, "now()")
-	return e.exchangeRows(ctx, j, "switched", where, j.ID, j.Share, j.Names, j.From, j.To)
+func (e *Engine) swap(ctx context.Context, j Job, p *pace) (bool, error) {
+	where := fmt.Sprintf(swapSQL, `k.lmk_domain = $3 AND t.lmk_domain = $4 AND `+selected, swapBatch, "now()")
+	return e.exchangeRows(ctx, j, p, "switched", where, j.From, j.To, j.Share, j.Names)
 }
 
 // swapBack makes the next keys work in the old domain again.
-func (e *Engine) swapBack(ctx context.Context, j Job) (int, error) {
-	where := fmt.Sprintf(swapSQL, `k.lmk_domain = $3 AND t.lmk_domain = $2`, swapBatch, "NULL")
-	return e.exchangeRows(ctx, j, "returned", where, j.ID, j.From, j.To)
+func (e *Engine) swapBack(ctx context.Context, j Job, p *pace) (bool, error) {
+	where := fmt.Sprintf(swapSQL, `k.lmk_domain = $3 AND t.lmk_domain = $4`, swapBatch, "NULL")
+	return e.exchangeRows(ctx, j, p, "returned", where, j.To, j.From)
 }
 
-func (e *Engine) exchangeRows(ctx context.Context, j Job, what, sql string, args ...any) (int, error) {
+// exchangeRows runs one batch of a statement that changes keys, after those of the batch before ($1 is the job, $2 the last key), and says whether
+// there may be more. A pass that found nothing behind its beginning looks once more from the start.
+func (e *Engine) exchangeRows(ctx context.Context, j Job, p *pace, what, sql string, args ...any) (bool, error) {
+	args = append([]any{j.ID, p.swapped}, args...)
 	var ids []int64
 	err := e.inState(ctx, j, what, func(ctx context.Context, tx pgx.Tx) error {
 		rows, err := tx.Query(ctx, sql, args...)
@@ -193,20 +197,26 @@ func (e *Engine) exchangeRows(ctx context.Context, j Job, what, sql string, args
 		return events(ctx, tx, j, ids, "rewrap_"+what, j.OrderedBy)
 	})
 	if err != nil {
-		return 0, err
+		return false, err
 	}
 	e.metrics.keys.WithLabelValues(what).Add(float64(len(ids)))
-	return len(ids), nil
+	if len(ids) == 0 {
+		again := p.swapped > 0
+		p.swapped = 0
+		return again, nil
+	}
+	p.swapped = slices.Max(ids)
+	return true, nil
 }
 
 // erase takes the cryptograms of the next twins in a domain away; the proof stays. own spares what the job did not make itself: twins of a
 // ceremony.
-func (e *Engine) erase(ctx context.Context, j Job, domain string, own bool) (int, error) {
-	return e.exchangeRows(ctx, j, "erased", fmt.Sprintf(`
+func (e *Engine) erase(ctx context.Context, j Job, p *pace, domain string, own bool) (bool, error) {
+	return e.exchangeRows(ctx, j, p, "erased", fmt.Sprintf(`
 WITH picked AS (
-    SELECT twin_id FROM key_twins WHERE lmk_domain = $2 AND cryptogram IS NOT NULL AND (NOT $3 OR (job_id = $1 AND NOT imported))
-     ORDER BY twin_id LIMIT %d FOR UPDATE
+    SELECT twin_id FROM key_twins WHERE lmk_domain = $3 AND key_id > $2 AND cryptogram IS NOT NULL AND (NOT $4 OR (job_id = $1 AND NOT imported))
+     ORDER BY key_id LIMIT %d FOR UPDATE
 )
 UPDATE key_twins t SET cryptogram = NULL, erased_at = now() FROM picked p WHERE t.twin_id = p.twin_id RETURNING t.key_id`, swapBatch),
-		j.ID, domain, own)
+		domain, own)
 }

@@ -61,11 +61,13 @@ type Engine struct {
 	cancel  context.CancelFunc
 	done    chan struct{}
 	paces   map[int64]*pace // by job; of the background alone
+	counts  sync.Map        // by job: count, of the last look
 }
 
 // pace is what the background remembers of a job between two steps; nothing that a new start could not find out.
 type pace struct {
-	cursor  int64     // keys up to this number have been looked at in this pass
+	cursor  int64     // keys up to this number have been looked at in this pass of the copy
+	swapped int64     // the same for what changes over or is erased
 	next    time.Time // when the next key may be begun
 	watchAt time.Time // when new keys are looked for again
 	retryAt time.Time // after a fault
@@ -222,12 +224,12 @@ func (e *Engine) work(ctx context.Context, j Job, p *pace) (more bool, err error
 	case Copied:
 		return e.watch(ctx, j, p)
 	case Switching:
-		// Keys that were made meanwhile are copied before the last look, so that nothing that is ordered stays behind.
-		if more, err = e.copyBatch(ctx, j, p); err != nil || more {
+		if more, err = e.swap(ctx, j, p); err != nil || more {
 			return more, err
 		}
-		if n, err := e.swap(ctx, j); err != nil || n > 0 {
-			return true, err
+		// Keys that were made meanwhile are copied, and then change over too, so that nothing that is ordered stays behind.
+		if more, err = e.copyBatch(ctx, j, p); err != nil || more {
+			return more, err
 		}
 		return true, e.advance(ctx, j, Switched, nil)
 	case Switched:
@@ -235,21 +237,20 @@ func (e *Engine) work(ctx context.Context, j Job, p *pace) (more bool, err error
 		if err != nil || more {
 			return more, err
 		}
-		n, err := e.swap(ctx, j)
-		return n > 0, err
+		return e.swap(ctx, j, p)
 	case Returning:
-		if n, err := e.swapBack(ctx, j); err != nil || n > 0 {
-			return true, err
+		if more, err = e.swapBack(ctx, j, p); err != nil || more {
+			return more, err
 		}
 		return true, e.advance(ctx, j, Copied, nil)
 	case Retiring:
-		if n, err := e.erase(ctx, j, j.From, false); err != nil || n > 0 {
-			return true, err
+		if more, err = e.erase(ctx, j, p, j.From, false); err != nil || more {
+			return more, err
 		}
 		return true, e.advance(ctx, j, Retired, nil)
 	case Cancelling:
-		if n, err := e.erase(ctx, j, j.To, true); err != nil || n > 0 {
-			return true, err
+		if more, err = e.erase(ctx, j, p, j.To, true); err != nil || more {
+			return more, err
 		}
 		return true, e.advance(ctx, j, Cancelled, nil)
 	default:

@@ -125,6 +125,38 @@ func (e *Engine) Jobs(ctx context.Context) ([]Job, error) {
 	return e.store.jobs(ctx, e.store.pool, false)
 }
 
+// dear is from when on counting takes so long that it is not done for every look; share is how long of the time it may take.
+const (
+	dear  = 200 * time.Millisecond
+	share = 10
+)
+
+// count is a progress with the moment at which it was counted.
+type count struct {
+	Progress
+	job  Job
+	at   time.Time
+	cost time.Duration
+}
+
+// counted gives the progress of a job. With very many keys the counts may be some seconds old, so that watching a job does not load the
+// database; they are never older than the job's last change of state.
+func (e *Engine) counted(ctx context.Context, j Job) (Progress, error) {
+	if last, ok := e.counts.Load(j.ID); ok {
+		c := last.(count)
+		if c.cost > dear && c.job.State == j.State && c.job.UpdatedAt.Equal(j.UpdatedAt) && time.Since(c.at) < share*c.cost {
+			return c.Progress, nil
+		}
+	}
+	begun := time.Now()
+	p, err := e.store.progress(ctx, e.store.pool, j)
+	if err != nil {
+		return Progress{}, err
+	}
+	e.counts.Store(j.ID, count{p, j, begun, time.Since(begun)})
+	return p, nil
+}
+
 // Status gives a job with its progress and what it waits for. The error is ErrNotFound when there is none.
 func (e *Engine) Status(ctx context.Context, id int64) (Status, error) {
 	q := e.store.pool
@@ -133,7 +165,7 @@ func (e *Engine) Status(ctx context.Context, id int64) (Status, error) {
 		return Status{}, err
 	}
 	st := Status{Job: j, SwitchWaits: []Blocker{}, RetireWaits: []Blocker{}}
-	if st.Progress, err = e.store.progress(ctx, q, j); err != nil || !j.State.Open() {
+	if st.Progress, err = e.counted(ctx, j); err != nil || !j.State.Open() {
 		return st, err
 	}
 	var switchErr, retireErr error
