@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/url"
+	"slices"
 	"strconv"
 	"time"
 
@@ -257,7 +258,7 @@ func historyCommand(c *hsmClient) *cobra.Command {
 // tail prints the newest entries, oldest first, and with follow what comes after.
 func (c *hsmClient) tail(ctx context.Context, w io.Writer, path string, q url.Values, follow bool) error {
 	var last int64
-	for first := true; ; first = false {
+	for {
 		var list hsmops.Page[hsmlist.Entry]
 		err := c.get(ctx, path, q, &list)
 		switch {
@@ -266,24 +267,22 @@ func (c *hsmClient) tail(ctx context.Context, w io.Writer, path string, q url.Va
 		case err != nil:
 			return err
 		}
-		for i := range list.Items {
-			e := list.Items[i]
-			if last == 0 && first { // the newest come first
-				e = list.Items[len(list.Items)-1-i]
-			}
+		if last == 0 { // without a place to go on from, the newest come first
+			slices.Reverse(list.Items)
+		}
+		for _, e := range list.Items {
 			if err := c.printSwitch(w, e); err != nil {
 				return err
 			}
-		}
-		for _, e := range list.Items {
-			last = max(last, e.ID, int64(e.Seq)*btoi(e.ID == 0)) //nolint:gosec // counts up from 1
+			if last = e.ID; last == 0 { // of one instance
+				last = int64(e.Seq)
+			}
 		}
 		if !follow {
 			return nil
 		}
-		q.Set("after", strconv.FormatInt(last, 10))
-		if last == 0 {
-			q.Del("after")
+		if last > 0 {
+			q.Set("after", strconv.FormatInt(last, 10))
 		}
 		select {
 		case <-ctx.Done():
@@ -291,13 +290,6 @@ func (c *hsmClient) tail(ctx context.Context, w io.Writer, path string, q url.Va
 		case <-time.After(followEvery):
 		}
 	}
-}
-
-func btoi(b bool) int64 {
-	if b {
-		return 1
-	}
-	return 0
 }
 
 // printSwitch writes one line, so that following needs no table.

@@ -196,7 +196,7 @@ func TestGroupRefusals(t *testing.T) {
 			g.cfg.Members[0].Settings = map[string]string{"token": "t", "pin_file": "/none", "lmk_label": "lmk"}
 		},
 		"there is no driver":    func(g *hsmGroup) { g.cfg.Members[0].Driver = "abacus" },
-		"header_lenght":         func(g *hsmGroup) { g.cfg.Members[0].Settings = map[string]string{"header_lenght": "4"} },
+		"header_size":           func(g *hsmGroup) { g.cfg.Members[0].Settings = map[string]string{"header_size": "4"} },
 		"stands twice":          func(g *hsmGroup) { g.cfg.Members = append(g.cfg.Members, g.cfg.Members[0]) },
 		"hsm.members_dir":       func(g *hsmGroup) { g.cfg.MembersDir = "/none" },
 		"hsm.journal":           func(g *hsmGroup) { g.cfg.Journal.Dir = "/dev/null/journal" },

@@ -186,7 +186,7 @@ func TestMembersDirRefusals(t *testing.T) {
 		if err := os.WriteFile(key, []byte("x"), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if err := os.Chmod(key, 0o644); err != nil { //nolint:gosec // the fault under test
+		if err := os.Chmod(key, 0o644); err != nil {
 			t.Fatal(err)
 		}
 		c := hsmconfig.Config{Domain: "prod", MembersDir: dir}

@@ -172,7 +172,7 @@ func (h *history) insert(ctx context.Context, some []member.Switch) error {
 		b.Queue(`
 INSERT INTO hsm_switches (hsm_group, instance, run, seq, at, phase, domain, member, what, from_state, to_state, by_whom, reason)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) ON CONFLICT DO NOTHING`,
-			h.cfg.Group, h.cfg.Instance, h.runID, int64(s.Seq), s.At, string(s.Phase), s.Domain, s.Member, s.What, s.From, s.To, s.By, s.Reason) //nolint:gosec // counts up from 1
+			h.cfg.Group, h.cfg.Instance, h.runID, int64(s.Seq), s.At, string(s.Phase), s.Domain, s.Member, s.What, s.From, s.To, s.By, s.Reason)
 		if fencedByCluster(s) {
 			b.Queue(`INSERT INTO hsm_fences (hsm_group, member, instance, reason) VALUES ($1, $2, $3, $4)`, h.cfg.Group, s.Member, h.cfg.Instance, s.Reason)
 		}

@@ -117,7 +117,7 @@ func (h *Handler) history(w http.ResponseWriter, r *http.Request) error {
 	}
 	var out []member.Switch
 	for _, s := range h.opt.Cluster.History(depth) {
-		if s.Seq > uint64(after) && (name == "" || s.Member == name) { //nolint:gosec // after is not below zero
+		if s.Seq > uint64(after) && (name == "" || s.Member == name) {
 			out = append(out, s)
 		}
 	}
