@@ -58,6 +58,14 @@ func (s *session) findLMK() (p11.ObjectHandle, error) {
 	return handles[0], nil
 }
 
+// useLMK finds the LMK key and checks it.
+func (s *session) useLMK() (err error) {
+	if s.lmk, err = s.findLMK(); err != nil {
+		return err
+	}
+	return s.checkLMK()
+}
+
 // checkLMK refuses an LMK key that could leave the token, or be used to decipher what it wraps as if it were data.
 func (s *session) checkLMK() error {
 	want := []struct {
@@ -93,7 +101,7 @@ func (s *session) checkLMK() error {
 		}
 	}
 	if bad != nil {
-		return fmt.Errorf("the LMK key %q has not the right attributes (%s): load it anew as docs/hsm-driver.md says", s.cfg.lmkLabel, strings.Join(bad, ", "))
+		return fmt.Errorf("the LMK key %q has not the right attributes (%s): prepare it as docs/hsm-driver.md says", s.cfg.lmkLabel, strings.Join(bad, ", "))
 	}
 	return nil
 }

@@ -30,7 +30,7 @@ const (
 	// patience bounds every wait of a test; only a broken driver needs it all.
 	patience = 20 * time.Second
 	// poolSize is more than all tests use at the same time.
-	poolSize = 60
+	poolSize = 80
 )
 
 // Public test values.

@@ -20,14 +20,15 @@ const maxNamed = 8
 
 // Open implements driver.Opener: it loads the library, opens a session, logs in, and looks whether the LMK key is what it must be.
 func (d *Driver) Open(ctx context.Context, to driver.Target) (driver.Channel, error) {
-	s, err := d.open(ctx, to)
+	s, err := d.open(ctx, to, (*session).useLMK)
 	if err != nil {
 		return nil, fmt.Errorf("hsm %s: %w", to.Name, err)
 	}
 	return s, nil
 }
 
-func (d *Driver) open(ctx context.Context, to driver.Target) (*session, error) {
+// open makes a session in which the user is logged in; prepare is the last of its calls.
+func (d *Driver) open(ctx context.Context, to driver.Target, prepare func(*session) error) (*session, error) {
 	if to.TLS != nil {
 		return nil, errors.New("TLS is not ours to speak: a PKCS#11 library makes its own connection to the device; take tls out of the member")
 	}
@@ -41,7 +42,7 @@ func (d *Driver) open(ctx context.Context, to driver.Target) (*session, error) {
 		return nil, errStuck
 	}
 	s, returned, err := run(ctx, lib, stuck, nil, func() (*session, error) {
-		return d.establish(ctx, lib, to)
+		return d.establish(ctx, lib, to, prepare)
 	}, func(s *session, _ error, late bool) {
 		if late && s != nil {
 			s.Close(errGivenUp)
@@ -54,7 +55,7 @@ func (d *Driver) open(ctx context.Context, to driver.Target) (*session, error) {
 }
 
 // establish is a sequence of calls any of which may hang; it stops between two of them when nobody waits any more.
-func (d *Driver) establish(ctx context.Context, lib *library, to driver.Target) (*session, error) {
+func (d *Driver) establish(ctx context.Context, lib *library, to driver.Target, prepare func(*session) error) (*session, error) {
 	slot, info, err := d.settings.find(lib)
 	if err != nil {
 		return nil, err
@@ -74,29 +75,20 @@ func (d *Driver) establish(ctx context.Context, lib *library, to driver.Target) 
 		lib: lib, stuck: lib.stuckOf(d.settings), handle: handle, slot: slot, cfg: d.settings, onLate: to.Late,
 		turn: make(chan struct{}, 1), done: make(chan struct{}),
 	}
-	if err := s.prepare(ctx, info); err != nil {
+	if err = lib.login(ctx, handle, info, d.settings.pinFile); err == nil {
+		if err = ctx.Err(); err != nil {
+			err = tooSlow(err)
+		} else {
+			err = prepare(s)
+		}
+	}
+	if err != nil {
 		_ = lib.ctx.CloseSession(handle) // the first error tells more
 		return nil, err
 	}
 	s.heard.Store(time.Now().UnixNano())
 	lib.retain() // until retire
 	return s, nil
-}
-
-// prepare logs in and checks the LMK key.
-func (s *session) prepare(ctx context.Context, info p11.TokenInfo) error {
-	if err := s.lib.login(ctx, s.handle, info, s.cfg.pinFile); err != nil {
-		return err
-	}
-	if err := ctx.Err(); err != nil {
-		return tooSlow(err)
-	}
-	lmk, err := s.findLMK()
-	if err != nil {
-		return err
-	}
-	s.lmk = lmk
-	return s.checkLMK()
 }
 
 func tooSlow(cause error) error {
