@@ -71,7 +71,7 @@ func hsmCommand() *cobra.Command {
 	f.StringVar(&c.output, "output", "table", "table or json")
 	_ = root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"table", "json"}, cobra.ShellCompDirectiveNoFileComp)) // the flag exists
 	root.AddGroup(&cobra.Group{ID: "look", Title: "Look:"}, &cobra.Group{ID: "members", Title: "Change members:"},
-		&cobra.Group{ID: "engine", Title: "Engine, queues, journal:"}, &cobra.Group{ID: "keep", Title: "Make permanent, exercise, move keys:"})
+		&cobra.Group{ID: "engine", Title: "Engine, queues, journal:"}, &cobra.Group{ID: "keep", Title: "Make permanent, exercise, move keys, prepare tokens:"})
 	add := func(group string, commands ...*cobra.Command) {
 		for _, one := range commands {
 			one.GroupID = group
@@ -81,7 +81,7 @@ func hsmCommand() *cobra.Command {
 	add("look", listHSMs(c), showHSM(c), historyCommand(c), engineCommand(c), queuesCommand(c))
 	add("members", addHSM(c), removeHSM(c), drainHSM(c), stateCommand(c), priorityCommand(c), weightCommand(c), ratedCommand(c), probeCommandCommand(c), probeCommand(c))
 	add("engine", monitoringCommand(c), switchableJournal(c))
-	add("keep", saveCommand(c), savedCommand(c), drillCommand(c), rewrapCommand(c))
+	add("keep", saveCommand(c), savedCommand(c), drillCommand(c), rewrapCommand(c), tokenCommand(c))
 	return root
 }
 

@@ -37,8 +37,8 @@ func TestHSMPage(t *testing.T) {
 	}
 	var walk func(c *cobra.Command)
 	walk = func(c *cobra.Command) {
-		// What rewrap and drill do is on pages of their own.
-		if path := c.CommandPath(); path == "posp hsm rewrap" || path == "posp hsm drill" {
+		// What rewrap, drill and token do is on pages of their own.
+		if path := c.CommandPath(); path == "posp hsm rewrap" || path == "posp hsm drill" || path == "posp hsm token" {
 			return
 		}
 		if len(c.Commands()) == 0 && !shown[c.CommandPath()] {
