@@ -181,6 +181,8 @@ func (s *system) run(t *testing.T, program string, args ...string) (exit int, st
 		args = append(args, "--api", "http://"+s.addr(8080))
 	case "issuer":
 		args = append(args, "--api", "http://"+s.addr(8081))
+	case "posp":
+		args = append(args, "--config", filepath.Join(s.data, "config", "hsm.yaml"))
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
