@@ -38,7 +38,7 @@ type Sealer struct {
 	digestKey secret.Key
 }
 
-// New has the HSM compute the keys. key is a double-length MAC key (usage Seal); its twins in other LMK domains give the same keys, and are
+// New has the HSM compute the keys. key is a MAC key of usage Seal, double-length TDES or AES; its twins in other LMK domains give the same keys, and are
 // asked one after the other when the HSM cannot use those before. So data that was sealed in one domain opens in the other.
 func New(ctx context.Context, hsm MACer, key keys.Wrapped, twins ...keys.Wrapped) (*Sealer, error) {
 	var failed error
@@ -76,11 +76,16 @@ func newFrom(ctx context.Context, hsm MACer, key keys.Wrapped) (*Sealer, error) 
 	return &Sealer{aead: aead, digestKey: digestKey}, nil
 }
 
-// derive computes 32 bytes as four MACs over label and counter, and spreads their 112 bits of strength by SHA-256.
+// derive computes 32 bytes as four MACs over label and counter, and spreads their strength (112 bits with TDES) by SHA-256. A TDES key gives
+// retail MACs, an AES key CMACs, which is what devices for storage compute.
 func derive(ctx context.Context, hsm MACer, key keys.Wrapped, label string) (secret.Key, error) {
+	algorithm := command.MACAlg3
+	if key.Algorithm == keys.AES {
+		algorithm = command.MACCMAC
+	}
 	h := sha256.New()
 	for i := byte(1); i <= 4; i++ {
-		mac, err := hsm.MAC(ctx, command.MACInput{Key: key, Algorithm: command.MACAlg3, Data: append([]byte(label), i)})
+		mac, err := hsm.MAC(ctx, command.MACInput{Key: key, Algorithm: algorithm, Data: append([]byte(label), i)})
 		if err != nil {
 			return secret.Key{}, fmt.Errorf("derive the sealing keys in the hsm: %w", err)
 		}

@@ -60,6 +60,22 @@ func TestSealAndOpen(t *testing.T) {
 	}
 }
 
+// TestMACAlgorithms: each kind of key is asked for the MAC that its devices compute.
+func TestMACAlgorithms(t *testing.T) {
+	t.Parallel()
+	for algorithm, want := range map[keys.Algorithm]command.MACAlgorithm{keys.TDES: command.MACAlg3, keys.AES: command.MACCMAC} {
+		hsm := hsmFunc(func(in command.MACInput) ([]byte, error) {
+			if in.Algorithm != want {
+				t.Errorf("%s: MAC algorithm %d, want %d", algorithm, in.Algorithm, want)
+			}
+			return make([]byte, 8), nil
+		})
+		if _, err := seal.New(t.Context(), hsm, keys.Wrapped{Usage: keys.Seal, Algorithm: algorithm, Cryptogram: "A"}); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 func TestDigestPAN(t *testing.T) {
 	t.Parallel()
 	s := newSealer(t, "A")
