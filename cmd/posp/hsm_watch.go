@@ -41,11 +41,11 @@ func (f *watched) show(ctx context.Context, out io.Writer, draw func(ctx context
 	}
 	screen := isScreen(out)
 	if screen {
-		// The other screen, without the cursor; the old one comes back at the end.
-		if _, err := io.WriteString(out, "\x1b[?1049h\x1b[?25l"); err != nil {
+		// The other screen, without the cursor and with long lines cut; the old one comes back at the end.
+		if _, err := io.WriteString(out, "\x1b[?1049h\x1b[?25l\x1b[?7l"); err != nil {
 			return err
 		}
-		defer func() { _, _ = io.WriteString(out, "\x1b[?25h\x1b[?1049l") }()
+		defer func() { _, _ = io.WriteString(out, "\x1b[?7h\x1b[?25h\x1b[?1049l") }()
 	}
 	var last bytes.Buffer
 	var lastAt time.Time
