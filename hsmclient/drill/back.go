@@ -74,6 +74,9 @@ func (d *run) look() (member.Status, error) {
 // historyLook is how many switches one look reads: more do not happen between two looks.
 const historyLook = 100
 
+// whatFault is the member.Switch.What of simulated failures.
+const whatFault = "fault"
+
 // readHistory adds what is new to the time line.
 func (d *run) readHistory() {
 	h := d.r.cfg.Cluster.History(historyLook)
@@ -83,8 +86,8 @@ func (d *run) readHistory() {
 			continue
 		}
 		d.lastSeq = s.Seq
-		if s.Domain != "" && s.Domain != d.report.Domain {
-			continue
+		if s.Domain != "" && s.Domain != d.report.Domain || s.What == whatFault && s.Member == d.target {
+			continue // the fault itself has its steps
 		}
 		d.addEvent(s.At, Event{Phase: s.Phase, Member: s.Member, What: s.What, From: s.From, To: s.To, By: s.By, Reason: s.Reason})
 		if s.Phase == member.After && s.Member == d.target {
