@@ -9,9 +9,10 @@ import (
 )
 
 const (
-	// emptyBackoff is the longest pause of second probing while the domain has no member left: with three passes 200 ms apart a member is
-	// back within one second of its return.
+	// emptyBackoff is the longest pause of second probing while the domain has no member left, and emptyPause that between passes: with
+	// three passes a member is back within one second of its return.
 	emptyBackoff = 500 * time.Millisecond
+	emptyPause   = 200 * time.Millisecond
 	// suspicionMemory is how long a suspicion counts: a member that is suspect again and again is trusted again ever more slowly.
 	suspicionMemory = time.Minute
 	// lateLimit is how many heartbeats in a row may be late while other answers come, before the member is suspect.
@@ -176,10 +177,14 @@ func (n *node) passed(now time.Time) (enough bool) {
 		return true
 	}
 	n.pause = 0
-	n.nextProbe = now.Add(n.pool.c.cfg.Probing.BackoffMin)
-	if n.newcomer {
-		n.nextProbe = now // nothing speaks against it
+	pause := n.pool.c.cfg.Probing.BackoffMin
+	switch {
+	case n.newcomer: // nothing speaks against it
+		pause = 0
+	case len(n.pool.tiers) == 0:
+		pause = min(pause, emptyPause)
 	}
+	n.nextProbe = now.Add(pause)
 	return false
 }
 

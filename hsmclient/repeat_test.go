@@ -70,4 +70,34 @@ func TestRepeats(t *testing.T) {
 	}
 }
 
+// A command is sent twice at most, however many members there are.
+func TestRepeatedOnce(t *testing.T) {
+	t.Parallel()
+	var specs []member.Spec
+	var devices []*fakeDevice
+	for _, name := range []string{"a", "b", "c", "d"} {
+		d := newFakeDevice(t)
+		devices, specs = append(devices, d), append(specs, fakeSpec(name, d))
+	}
+	c := startFakes(t, hsmclient.Config{Probing: calm}, specs...)
+	for _, d := range devices {
+		d.answer(func(code, _ string, _ int) string {
+			if code == "RD" {
+				return "41"
+			}
+			return "00"
+		})
+	}
+	if err := randoms(c); command.ClassOf(err) != command.MemberFault {
+		t.Errorf("got %v", err)
+	}
+	sent := 0
+	for _, d := range devices {
+		sent += d.count("RD8")
+	}
+	if sent != 2 {
+		t.Errorf("sent %d times, want twice", sent)
+	}
+}
+
 func ptr[T any](v T) *T { return &v }
