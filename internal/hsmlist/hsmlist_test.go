@@ -307,13 +307,16 @@ func TestProblems(t *testing.T) {
 	a.save(t, "li.na")
 	get(t, "the try", b.applied)
 	until(t, "the problem is shown", func() bool { return strings.Contains(b.list.Status().Problem, "no place") })
+	// Any next look tries again, for example after a notice.
 	b.mu.Lock()
 	b.refuse = nil
 	b.mu.Unlock()
+	a.list.OnSwitch(member.Switch{Seq: 1, At: time.Now(), Phase: member.After, Member: "hsm1", What: "state", To: "fenced", By: "cluster"})
+	until(t, "the list is in force after all", func() bool { s := b.list.Status(); return s.Version == 1 && s.Problem == "" })
 	a.set(one, three)
 	a.save(t, "li.na")
 	until(t, "the other problem is shown", func() bool { return strings.Contains(b.list.Status().Problem, "the line to hsm3 is plain") })
-	if s := b.list.Status(); s.Version != 0 || s.Stored != 2 || b.names() != "hsm1" {
+	if s := b.list.Status(); s.Version != 1 || s.Stored != 2 || b.names() != "hsm1 hsm2" {
 		t.Errorf("%+v with %s", s, b.names())
 	}
 	l, err := hsmlist.New(cfg)
