@@ -28,6 +28,7 @@ func TestOptions(t *testing.T) {
 		{Options{Duration: time.Minute}, "--terminals"},
 		{Options{Duration: time.Minute, Terminals: 10_000}, "--terminals"},
 		{Options{Duration: time.Minute, Terminals: 2, Connections: 3}, "--connections"},
+		{Options{Duration: time.Minute, Terminals: 2, Only: "bank"}, "--only"},
 	}
 	for _, tc := range cases {
 		if _, err := Run(t.Context(), tc.opt, io.Discard); err == nil || !strings.Contains(err.Error(), tc.want) {
@@ -66,7 +67,7 @@ func TestReport(t *testing.T) {
 		t.Fatalf("no figure %s", name)
 		return Line{}
 	}
-	if l := find("purchase_pin_per_s"); l.Value != 40 || l.Baseline != 90 || l.Ratio != 0.444 || l.Unit != "1/s" {
+	if l := find("purchase_pin_per_s"); l.Value != 40 || l.Baseline != 90 || l.Ratio != 0.444 || l.Unit != "1/s" || l.Against != "bare relay" {
 		t.Errorf("%+v", l)
 	}
 	if l := find("signon_per_s"); l.Value != 40 {

@@ -19,10 +19,19 @@ import (
 type Line struct {
 	Name     string  `json:"name"`
 	Unit     string  `json:"unit"`
-	Value    float64 `json:"value"`    // posp
-	Baseline float64 `json:"baseline"` // the bare relay
-	Ratio    float64 `json:"ratio"`    // value / baseline, 0 where the baseline is 0
+	Value    float64 `json:"value"`
+	Baseline float64 `json:"baseline"` // what it is compared with
+	Ratio    float64 `json:"ratio"`    // value / baseline, 0 where the baseline is 0; of pairs of slices their median
+	Against  string  `json:"against"`  // names what it is compared with
 }
+
+// What figures are compared with.
+const (
+	againstRelay = "bare relay"  // package bare, beside posp
+	againstBare  = "bare client" // bare.HSM, beside a cluster of one member
+	againstOne   = "one member"  // a cluster of one such member
+	againstLimit = "limit"       // what was set as a goal
+)
 
 // Report is what a run measured.
 type Report struct {
@@ -44,6 +53,10 @@ func (s slices) median(of func(load.Result) float64) float64 {
 	for i, r := range s {
 		values[i] = of(r)
 	}
+	return median(values)
+}
+
+func median(values []float64) float64 {
 	sorting.Sort(values)
 	if len(values) == 0 {
 		return 0
@@ -67,7 +80,7 @@ func (s slices) done() (n int) {
 
 // add appends a figure, rounded to what a measurement of seconds can tell.
 func (r *Report) add(name, unit string, value, baseline float64) {
-	l := Line{Name: name, Unit: unit, Value: round(value), Baseline: round(baseline)}
+	l := Line{Name: name, Unit: unit, Value: round(value), Baseline: round(baseline), Against: againstRelay}
 	if baseline != 0 {
 		l.Ratio = round(value / baseline)
 	}
@@ -103,20 +116,22 @@ func (r *Report) fill(signOns, purchases, paced sides, counted counts, rate floa
 
 // Print writes the report for people.
 func (r Report) Print(w io.Writer) error {
-	_, err := fmt.Fprintf(w, "\n%s, %d cores, PostgreSQL %s, %d terminals on %d connections, %s measured; open loop at %.0f/s\n\n",
-		r.At.Format(time.DateTime), runtime.NumCPU(), r.PostgreSQL, r.Terminals, r.Connections, r.Duration, r.Rate)
-	if err != nil {
+	head := fmt.Sprintf("%s, %d cores, %s measured", r.At.Format(time.DateTime), runtime.NumCPU(), r.Duration)
+	if r.PostgreSQL != "" {
+		head += fmt.Sprintf("; PostgreSQL %s, %d terminals on %d connections, open loop at %.0f/s", r.PostgreSQL, r.Terminals, r.Connections, r.Rate)
+	}
+	if _, err := fmt.Fprintf(w, "\n%s\n\n", head); err != nil {
 		return err
 	}
 	t := tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)
-	_, _ = fmt.Fprintln(t, "figure\tunit\tposp\tbare relay\tratio") // errors of all lines come out of Flush
+	_, _ = fmt.Fprintln(t, "figure\tunit\tvalue\tbaseline\tratio\tagainst") // errors of all lines come out of Flush
 	for _, l := range r.Lines {
-		_, _ = fmt.Fprintf(t, "%s\t%s\t%.2f\t%.2f\t%.2f\n", l.Name, l.Unit, l.Value, l.Baseline, l.Ratio)
+		_, _ = fmt.Fprintf(t, "%s\t%s\t%.2f\t%.2f\t%.2f\t%s\n", l.Name, l.Unit, l.Value, l.Baseline, l.Ratio, l.Against)
 	}
 	if err := t.Flush(); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintln(w, "\nadded: latency of posp minus that of the bare relay, at the same rate; its \"bare relay\" column is the relay's latency itself.")
+	_, err := fmt.Fprintln(w, "\nadded: latency minus that of what it is compared with, at the same rate; the baseline is the latency of that itself.")
 	return err
 }
 

@@ -55,13 +55,18 @@ type system struct {
 
 	pospFleet, relayFleet *load.Fleet
 
+	started
+}
+
+// started is what has to be stopped.
+type started struct {
 	undo []func() error // in the order of the start
 }
 
-func (s *system) later(stop func() error) { s.undo = append(s.undo, stop) }
+func (s *started) later(stop func() error) { s.undo = append(s.undo, stop) }
 
-// stop ends everything in reverse order and removes the directory.
-func (s *system) stop() error {
+// stop ends everything in reverse order.
+func (s *started) stop() error {
 	var errs []error
 	for i := len(s.undo) - 1; i >= 0; i-- {
 		errs = append(errs, s.undo[i]())
@@ -208,6 +213,7 @@ func (s *system) pospConfig(ctx context.Context) (posp.Config, string, error) {
 	for i, d := range s.devices {
 		c.HSM.Members = append(c.HSM.Members, hsmconfig.Member{Name: fmt.Sprintf("hsm%d", i+1), Addr: d.Addr("online").String(), Channels: channels})
 	}
+	c.HSM.Journal.Dir = filepath.Join(s.dir, "hsm-journal")
 	c.Hosts = []posp.HostConfig{{Name: "bank", Dialect: "core", Addr: s.bank.Addr(), Private: true, ZPK: keyConfig(s.keys.ZPK), ZAK: keyConfig(s.keys.ZAK)}}
 	c.SealKey = keyConfig(s.keys.Seal)
 	c.Journal.Dir = filepath.Join(s.dir, "spool")

@@ -37,7 +37,7 @@ type workKeys struct{ pik, mak string }
 // Relay serves terminals. Use it once: Start, Stop.
 type Relay struct {
 	cfg      Config
-	hsms     []*line
+	hsms     []*HSM
 	bank     *line
 	turn     atomic.Uint64
 	ref      atomic.Uint64
@@ -58,14 +58,12 @@ func Start(ctx context.Context, cfg Config) (_ *Relay, err error) {
 			r.Stop()
 		}
 	}()
-	for range cfg.Channels {
-		for _, addr := range cfg.HSMs {
-			l, err := openLine(ctx, addr, func(frame []byte) string { return string(frame[:min(headerSize, len(frame))]) })
-			if err != nil {
-				return nil, fmt.Errorf("bare relay: connect to the HSM: %w", err)
-			}
-			r.hsms = append(r.hsms, l)
+	for _, addr := range cfg.HSMs {
+		h, err := DialHSM(ctx, addr, cfg.Channels)
+		if err != nil {
+			return nil, fmt.Errorf("bare relay: %w", err)
 		}
+		r.hsms = append(r.hsms, h)
 	}
 	if r.bank, err = openLine(ctx, cfg.Bank, referenceOf); err != nil {
 		return nil, fmt.Errorf("bare relay: connect to the bank: %w", err)
@@ -94,8 +92,8 @@ func (r *Relay) Stop() {
 		_ = c.Close() // a terminal of the measurement is told nothing
 	}
 	r.mu.Unlock()
-	for _, l := range r.hsms {
-		l.close()
+	for _, h := range r.hsms {
+		h.Close()
 	}
 	if r.bank != nil {
 		r.bank.close()

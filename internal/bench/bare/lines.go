@@ -21,7 +21,7 @@ const (
 	answerTime = 30 * time.Second
 )
 
-// line is one pipelined connection: requests leave as they come, answers find theirs by a key.
+// line is the pipelined connection to the bank: requests leave as they come, answers find theirs by a key.
 type line struct {
 	conn  net.Conn
 	ended chan struct{}
@@ -29,7 +29,6 @@ type line struct {
 	write   sync.Mutex
 	mu      sync.Mutex
 	pending map[string]chan []byte
-	next    uint16
 }
 
 func openLine(ctx context.Context, addr string, keyOf func([]byte) string) (*line, error) {
@@ -86,23 +85,13 @@ func (l *line) exchange(key string, frame []byte) ([]byte, error) {
 	}
 }
 
-// header numbers the commands of a line.
-func (l *line) header() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.next++
-	return fmt.Sprintf("%04X", l.next)
-}
-
-// ask runs a host command on the next connection and returns what follows the error code.
+// ask runs a host command on the next device and returns what follows the error code.
 func (r *Relay) ask(command, fields string) (string, error) {
-	l := r.hsms[r.turn.Add(1)%uint64(len(r.hsms))]
-	header := l.header()
-	answer, err := l.exchange(header, []byte(header+command+fields))
+	answer, err := r.hsms[r.turn.Add(1)%uint64(len(r.hsms))].Exchange(command + fields)
 	if err != nil {
 		return "", fmt.Errorf("host command %s: %w", command, err)
 	}
-	const front = headerSize + 2 + 2 // header, answer's name, error code
+	const front = 2 + 2 // answer's name, error code
 	if len(answer) < front || string(answer[front-2:front]) != "00" {
 		return "", fmt.Errorf("host command %s was refused with code %s", command, answer[min(len(answer), front-2):min(len(answer), front)])
 	}
