@@ -160,7 +160,8 @@ func call[T any](ctx context.Context, s *session, code string, sent int, work fu
 	}
 	e := asCommandError(code, err)
 	if e.Class == command.MemberFault {
-		s.Close(e)
+		cause := *e // the caller may write the member's name into its own
+		s.Close(&cause)
 	}
 	return none, e
 }
