@@ -156,7 +156,7 @@ func (n *node) ended(l *lane) {
 	if l.ch.Poisoned() {
 		n.figures.poisoned++
 		p.c.metrics.resets[resetMalformed].Add(1)
-		p.c.cfg.Log.Error("HSM channel closed", "member", n.name, "channel", l.number, "reason", string(resetMalformed), "cause", cause)
+		p.c.cfg.Log.Error("HSM channel closed", "member", n.name, "channel", l.number, "reason", resetMalformed.String(), "cause", cause)
 	} else {
 		p.c.metrics.resets[resetLost].Add(1)
 		p.c.cfg.Log.Warn("HSM channel lost", "member", n.name, "channel", l.number, "cause", cause)

@@ -89,7 +89,7 @@ func (p *pool) giveUp(l *lane, reason resetReason, cause error) {
 		return
 	}
 	p.c.metrics.resets[reason].Add(1)
-	p.c.cfg.Log.Error("HSM channel closed", "member", l.node.name, "channel", l.number, "reason", string(reason), "cause", cause)
+	p.c.cfg.Log.Error("HSM channel closed", "member", l.node.name, "channel", l.number, "reason", reason.String(), "cause", cause)
 	p.closing = append(p.closing, closing{l, cause})
 	l.node.lost(cause)
 }

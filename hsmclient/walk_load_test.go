@@ -85,7 +85,12 @@ type load struct {
 	// noDeadlines: who gives up goes away; nobody has a deadline that cannot be kept, which would be a failed request.
 	noDeadlines bool
 
+	// calmSince is since when nothing is wrong with any member and nothing has after-effects, in nanoseconds; 0: something is. What an operator
+	// orders in calm must not cost a request its member.
+	calmSince atomic.Int64
+
 	cancel  context.CancelFunc
+	unwatch func()
 	workers sync.WaitGroup
 	rounds  []atomic.Uint64 // of each worker
 	done    [ops]atomic.Uint64
@@ -137,6 +142,7 @@ func newLoad(t *testing.T, c *hsmclient.Cluster, sent *sentLabels) *load {
 func (l *load) run(seed uint64, workers int, pause time.Duration) {
 	ctx, cancel := context.WithCancel(context.Background())
 	l.cancel = cancel
+	l.unwatch = l.c.Observe(l.watch)
 	l.rounds = make([]atomic.Uint64, workers)
 	for i := range workers {
 		random := rand.New(rand.NewPCG(seed, uint64(i)))
@@ -156,6 +162,25 @@ func (l *load) run(seed uint64, workers int, pause time.Duration) {
 func (l *load) stop() {
 	l.cancel()
 	l.workers.Wait()
+	l.unwatch()
+}
+
+// watch hears of every request.
+func (l *load) watch(o member.Outcome) {
+	since := l.calmSince.Load()
+	if since > 0 && !o.Drill && o.Ended.Add(-o.Took).UnixNano() > since && (o.Repeated || o.Result == "unknown") {
+		l.fault("a request on %s was disturbed by an operation: %+v", o.First, o)
+	}
+}
+
+// calm says whether nothing is wrong with any member.
+func (l *load) calm(now bool) {
+	switch {
+	case !now:
+		l.calmSince.Store(0)
+	case l.calmSince.Load() == 0:
+		l.calmSince.Store(time.Now().UnixNano())
+	}
 }
 
 // one makes a request and checks its answer.
@@ -191,7 +216,7 @@ func (l *load) one(ctx context.Context, random *rand.Rand) {
 			defer time.AfterFunc(after, giveUp).Stop()
 		} else {
 			var late context.CancelFunc
-			short, late = context.WithTimeout(bound, after)
+			short, late = context.WithTimeout(member.ForDrill(bound), after) // marked: one without time is repeated, and nothing is wrong
 			defer late()
 		}
 		n := 1 + random.IntN(64)

@@ -5,10 +5,12 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"log/slog"
 	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -55,10 +57,31 @@ type walk struct {
 	settled   time.Time // until then only the one that was mended last may be disturbed
 	last      string
 	counts    map[string][2]int // done and refused, by operation
-	slack     uint64            // answers that look good to the journal and are thrown away
+	messages  tailBuffer
+	slack     uint64 // answers that look good to the journal and are thrown away
 	log       []string
 	// breakLine is a fault from outside: it gives the way to end it, and whether it swallows requests.
 	breakLine func(name string) (what string, silent bool, mend func())
+}
+
+// tailBuffer keeps the last lines of a log.
+type tailBuffer struct {
+	mu    sync.Mutex
+	lines []string
+}
+
+// Write implements io.Writer; a handler of slog writes a line at once.
+func (b *tailBuffer) Write(line []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.lines = append(b.lines[max(0, len(b.lines)-walkLastOps):], string(line))
+	return len(line), nil
+}
+
+func (b *tailBuffer) tail() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return strings.Join(b.lines, "")
 }
 
 func newWalk(t *testing.T, through func(t *testing.T, name, addr string) string) *walk {
@@ -90,6 +113,7 @@ func newWalk(t *testing.T, through func(t *testing.T, name, addr string) string)
 		Members: members, Drivers: map[string]driver.Maker{"racal": sent.make}, Timeout: walkTry, HoldDown: 50 * time.Millisecond,
 		Probing:    hsmclient.Probing{Every: 50 * time.Millisecond, Timeout: walkTry, BackoffMin: 10 * time.Millisecond, BackoffMax: 100 * time.Millisecond, AdmitTimes: 2},
 		MaxWaiting: walkQueue, Journal: w.ledger, OnSwitch: w.ledger.onSwitch, Registerer: reg,
+		Log: slog.New(slog.NewTextHandler(&w.messages, &slog.HandlerOptions{Level: slog.LevelWarn})),
 	})
 	w.load = newLoad(t, w.c, sent)
 	eventually(t, "all members of the start are admitted", func() bool { return len(w.inState(member.Working)) == 3 })
@@ -198,6 +222,7 @@ var operations = []operation{
 		if name == "" {
 			return "", errSkip
 		}
+		w.load.calm(false)
 		err := w.c.SetState(ctx, walker, name, member.Fenced)
 		if err == nil {
 			w.disturb(name, false, func() {
@@ -211,6 +236,7 @@ var operations = []operation{
 		if name == "" {
 			return "", errSkip
 		}
+		w.load.calm(false)
 		what, silent, mend := w.breakLine(name)
 		w.disturb(name, silent, mend)
 		return name + " " + what, nil
@@ -297,6 +323,7 @@ func (w *walk) inject(ctx context.Context) (string, error) {
 	if name == "" {
 		return "", errSkip
 	}
+	w.load.calm(false)
 	kinds := []member.FaultKind{member.FaultRefuse, member.FaultRefuse, member.FaultSlow, member.FaultWrongLMK, member.FaultWrongLMK, member.FaultBlackHole}
 	kind := kinds[w.pick(len(kinds), func(i int) bool { return kinds[i] == member.FaultBlackHole })]
 	f := member.Fault{Kind: kind, Until: time.Now().Add(time.Minute)}
@@ -380,6 +407,7 @@ func (w *walk) steps(n int) {
 				break
 			}
 		}
+		w.load.calm(w.disturbed == "" && time.Now().After(w.settled))
 		ctx, cancel := context.WithTimeout(w.Context(), walkDeadline)
 		began := time.Now()
 		what, err := o.do(w, ctx)
@@ -399,6 +427,7 @@ func (w *walk) steps(n int) {
 
 // finish ends disturbance and traffic, waits until everybody is back, and looks at what was written down.
 func (w *walk) finish() {
+	w.load.calm(false)
 	if w.disturbed != "" {
 		w.mend()
 	}
@@ -407,7 +436,11 @@ func (w *walk) finish() {
 			return
 		}
 		w.Logf("anchor %s, last operations:\n%s", w.anchor, strings.Join(w.log[max(0, len(w.log)-walkLastOps):], "\n"))
-		_, switches := w.ledger.all()
+		exchanges, switches := w.ledger.all()
+		for _, e := range exchanges[max(0, len(exchanges)-walkLastOps):] {
+			w.Logf("%s %s %s %s took %s: %s", e.At.Format("05.000000"), e.Member, e.Command, e.For, e.Took, e.Result)
+		}
+		w.Logf("log of the cluster:\n%s", w.messages.tail())
 		for _, s := range switches[max(0, len(switches)-2*walkLastOps):] {
 			w.Log(s.At.Format("05.000"), show(s))
 		}

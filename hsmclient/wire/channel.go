@@ -29,16 +29,17 @@ var (
 	errClosed    = errors.New("closed")
 	errTooLate   = errors.New("too many requests were given up without an answer")
 	errGivenUp   = errors.New("a request was given up after it was sent, and a late answer to it could not be told from the next one")
+	errEchoes    = errors.New("the device gives labels back after all: it was sick when that was tried")
 	errStray     = errors.New("an answer belongs to no request")
 	errOtherPart = errors.New("an answer has the header of one request and the trailer of another")
 )
 
 // Channel is one connection. It implements driver.Channel.
 type Channel struct {
-	name         string // of the device
-	cfg          Config
-	header       header
-	labelled     bool
+	name   string // of the device
+	cfg    Config
+	header header
+	way
 	depth        int
 	frameTimeout time.Duration
 	onLate       func(driver.Late)
@@ -68,14 +69,14 @@ type Channel struct {
 var _ driver.Channel = (*Channel)(nil)
 
 // newChannel takes over a connection.
-func newChannel(cfg Config, labelled bool, to driver.Target, nc net.Conn, socket *countingConn) *Channel {
+func newChannel(cfg Config, w way, to driver.Target, nc net.Conn, socket *countingConn) *Channel {
 	c := &Channel{
-		name: to.Name, cfg: cfg, header: newHeader(cfg.HeaderLength), labelled: labelled, depth: 1, frameTimeout: to.FrameTimeout,
+		name: to.Name, cfg: cfg, header: newHeader(cfg.HeaderLength), way: w, depth: 1, frameTimeout: to.FrameTimeout,
 		onLate: to.Late, nc: nc, socket: socket, wake: make(chan struct{}, 1), done: make(chan struct{}),
 		pending: map[uint32]*call{}, lates: map[uint32]late{},
 	}
 	places := 1
-	if labelled {
+	if !w.single {
 		// A quarter of the labels leaves room for those whose late answers may still come.
 		c.depth = max(1, min(to.Depth, maxDepth, c.header.labels()/4))
 		places = c.depth + 1 // driver.Channel: a heartbeat never waits behind work

@@ -29,7 +29,7 @@ func FuzzRead(f *testing.F) {
 		cfg.Trailer = cfg.Echo
 		ours, theirs := net.Pipe()
 		socket := &countingConn{Conn: ours}
-		c := newChannel(cfg, cfg.Echo, driver.Target{Name: "fuzz", Depth: 4, FrameTimeout: patience}, socket, socket)
+		c := newChannel(cfg, way{labelled: cfg.Echo, single: !cfg.Echo}, driver.Target{Name: "fuzz", Depth: 4, FrameTimeout: patience}, socket, socket)
 		got := make(chan struct {
 			answer []byte
 			err    error

@@ -22,8 +22,16 @@ const (
 // errMute is a device that took a connection and did not answer.
 var errMute = errors.New("connected, but the device does not answer: check its header length, and whether it is online")
 
-// Open connects and finds out whether the device gives labels back. If it does not, a second connection is made on which one request
-// at a time is under way, and the log says so.
+// way is how answers are matched on a channel.
+type way struct {
+	labelled bool // by their labels
+	single   bool // one request is under way at a time
+}
+
+// Open connects and finds out whether the device gives labels back. If it does not give all of them back, or not those of several requests
+// at once, another connection is made on which one request at a time is under way, and the log says so. Its answers are matched by the
+// header all the same where that comes back. A device that gives back no header is taken as it is; one that was taken for such and then
+// does, was only sick, and is refused: without labels a duplicate of one answer would be the answer to the next request.
 func Open(ctx context.Context, cfg Config, to driver.Target) (*Channel, error) {
 	if err := cfg.check(); err != nil {
 		return nil, fmt.Errorf("hsm %s: %w", to.Name, err)
@@ -34,31 +42,35 @@ func Open(ctx context.Context, cfg Config, to driver.Target) (*Channel, error) {
 	if to.Log == nil {
 		to.Log = slog.New(slog.DiscardHandler)
 	}
-	if cfg.Echo {
-		c, answered, err := open(ctx, cfg, to, true)
+	ways := []way{{labelled: true}, {labelled: true, single: true}, {single: true}}
+	if !cfg.Echo {
+		ways = ways[2:]
+	}
+	for i, w := range ways {
+		one := cfg
+		one.Trailer = cfg.Trailer && !w.single // a device may give the header back and drop the trailer
+		c, answered, err := open(ctx, one, to, w)
 		if err == nil {
 			return c, nil
 		}
-		if !answered || ctx.Err() != nil {
+		if i+1 == len(ways) || !answered || ctx.Err() != nil {
 			return nil, fmt.Errorf("hsm %s at %s: %w", to.Name, to.Addr, err)
 		}
-		to.Log.WarnContext(ctx, "HSM does not give labels back, one request at a time on each channel: set echo (or only trailer) to false where that is so",
-			"member", to.Name, "cause", err)
+		if i == 0 {
+			to.Log.WarnContext(ctx, "HSM does not give labels back, one request at a time on each channel: set echo (or only trailer) to false where that is so",
+				"member", to.Name, "cause", err)
+		}
 	}
-	c, _, err := open(ctx, cfg, to, false)
-	if err != nil {
-		return nil, fmt.Errorf("hsm %s at %s: %w", to.Name, to.Addr, err)
-	}
-	return c, nil
+	return nil, nil //nolint:nilnil // never reached: the last way has returned
 }
 
 // open connects and asks. answered says that the device sent something back.
-func open(ctx context.Context, cfg Config, to driver.Target, labelled bool) (c *Channel, answered bool, err error) {
+func open(ctx context.Context, cfg Config, to driver.Target, w way) (c *Channel, answered bool, err error) {
 	nc, socket, err := dial(ctx, to)
 	if err != nil {
 		return nil, false, err
 	}
-	c = newChannel(cfg, labelled, to, nc, socket)
+	c = newChannel(cfg, w, to, nc, socket)
 	if err := c.prove(ctx); err != nil {
 		c.Close(err)
 		c.mu.Lock()
@@ -75,7 +87,7 @@ func open(ctx context.Context, cfg Config, to driver.Target, labelled bool) (c *
 // at a time shows itself.
 func (c *Channel) prove(ctx context.Context) error {
 	n := 1
-	if c.labelled {
+	if !c.single {
 		n = min(proofRequests, c.header.labels()/4)
 	}
 	// Half of the time that there is, so that there is as much again for doing without labels.

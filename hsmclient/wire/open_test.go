@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -36,7 +37,7 @@ func TestFraming(t *testing.T) {
 			if err := c.cfg.check(); err != nil {
 				t.Fatal(err)
 			}
-			ch := &Channel{cfg: c.cfg, header: newHeader(c.cfg.HeaderLength), labelled: c.cfg.Echo}
+			ch := &Channel{cfg: c.cfg, header: newHeader(c.cfg.HeaderLength), way: way{labelled: c.cfg.Echo}}
 			got := ch.appendFrame(nil, 5, []byte("NC"))
 			if string(got[2:]) != c.want || int(got[0])<<8+int(got[1]) != c.n {
 				t.Errorf("got %q", got)
@@ -114,6 +115,46 @@ func TestProof(t *testing.T) {
 				})
 			}
 			callers.Wait()
+		})
+	}
+}
+
+// A device that is sick while labels are tried is not taken for one without labels: its duplicates would be the answers to later requests.
+func TestSickDuringTheProof(t *testing.T) {
+	t.Parallel()
+	duplicates := func(s *session) {
+		for f := s.next(); f != nil; f = s.next() {
+			s.put(echo(f), echo(f))
+		}
+	}
+	wrongHeaderFirst := func() func(*session) {
+		var tried atomic.Int32
+		return func(s *session) { // wrong on the first two connections, right on the third
+			wrong := tried.Add(1) < 3
+			for f := s.next(); f != nil; f = s.next() {
+				answer := echo(f)
+				if wrong {
+					answer[0] ^= 0x80
+				}
+				s.put(answer)
+			}
+		}
+	}
+	for name, serve := range map[string]func(*session){"every answer twice": duplicates, "wrong headers": wrongHeaderFirst()} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			d := listen(t, nil, serve)
+			ch, err := Open(t.Context(), normal, driver.Target{Name: "hsm1", Addr: d.addr, Depth: 8})
+			if err != nil {
+				if !strings.Contains(err.Error(), "it was sick") {
+					t.Errorf("refused with %v", err)
+				}
+				return
+			}
+			defer ch.Close(nil)
+			if !ch.labelled {
+				t.Fatal("taken for one without labels")
+			}
 		})
 	}
 }

@@ -86,6 +86,10 @@ func (c *Channel) deliver(frame []byte) error {
 			c.mu.Unlock()
 			return errOtherPart
 		}
+		if !c.labelled && c.cfg.Echo && c.echoed(frame, own.serial) {
+			c.mu.Unlock()
+			return errEchoes
+		}
 		delete(c.pending, label)
 		c.unanswered -= own.size
 		own.put(answer, nil)
@@ -105,6 +109,12 @@ func (c *Channel) deliver(frame []byte) error {
 	}
 	clear(answer) // nobody wants it, and it may hold a PIN block
 	return nil
+}
+
+// echoed says that a frame has the header of a request.
+func (c *Channel) echoed(frame []byte, serial uint64) bool {
+	label, err := c.header.read(frame)
+	return err == nil && label == c.header.of(serial)
 }
 
 // open takes the labels off a frame.
