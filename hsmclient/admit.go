@@ -67,8 +67,8 @@ func (n *node) diagnose(ctx context.Context, l *lane) (member.Device, error) {
 // belongs compares a device with the domain. The caller holds mu.
 func (p *pool) belongs(name string, d member.Device) error {
 	switch {
-	case p.c.cfg.RefuseTestLMK && d.LMKCheck.Matches(TestLMKCheck):
-		return fmt.Errorf("%w: %s holds the public test LMK (check value %s); load the LMK of domain %s or use a profile that allows test keys",
+	case p.c.cfg.RefuseTestLMK && isTestLMK(d.LMKCheck):
+		return fmt.Errorf("%w: %s holds a public test LMK (check value %s); load the LMK of domain %s or use a profile that allows test keys",
 			errDeviates, name, d.LMKCheck, p.cfg.Name)
 	case p.lmk != "" && !d.LMKCheck.Matches(p.lmk):
 		return fmt.Errorf("%w: %s has the LMK check value %s, but domain %s has %s; load the right LMK or remove the member",

@@ -61,6 +61,8 @@ func TestFencing(t *testing.T) {
 		want   []string
 	}{
 		"public test LMK": {refuse: true, want: []string{"public test LMK", "2686047444912422"}},
+		"public test LMK for key blocks": {device: hsm.Config{LMKSeed: "another", DefaultLMK: "01"}, refuse: true,
+			want: []string{"public test LMK", "DB3FB663EE8D2B66"}},
 		"another LMK": {device: hsm.Config{LMKSeed: "another"}, domain: func(*hsm.Device) hsmclient.Domain {
 			return hsmclient.Domain{LMKCheck: hsmclient.TestLMKCheck}
 		}, want: []string{"LMK check value", "domain test has 2686047444912422"}},
@@ -177,6 +179,7 @@ func TestConfigIsChecked(t *testing.T) {
 		"canary without value":  func(c *hsmclient.Config) { c.Domains[0].Canary = keys.Wrapped{Cryptogram: "U"} },
 		"broken LMK check":      func(c *hsmclient.Config) { c.Domains[0].LMKCheck = "xyz" },
 		"test LMK, refused":     func(c *hsmclient.Config) { c.Domains[0].LMKCheck, c.RefuseTestLMK = hsmclient.TestLMKCheck, true },
+		"block test LMK":        func(c *hsmclient.Config) { c.Domains[0].LMKCheck, c.RefuseTestLMK = "DB3FB663EE8D2B66", true },
 		"more than drivers can": func(c *hsmclient.Config) { c.Domains[0].Needs = command.CanStoreKey },
 	} {
 		cfg := good()

@@ -18,6 +18,14 @@ import (
 // TestLMKCheck is what a device with the public test LMK answers to NC (facts/hsm.md §2.1).
 const TestLMKCheck keys.KCV = "2686047444912422"
 
+// testBlockLMKCheck is that of the public test LMK for key blocks, as the simulator has it (docs/hsm-sim.md §9.1).
+const testBlockLMKCheck keys.KCV = "DB3FB663EE8D2B66"
+
+// isTestLMK says that an LMK check value is that of a public test LMK.
+func isTestLMK(check keys.KCV) bool {
+	return check.Matches(TestLMKCheck) || check.Matches(testBlockLMKCheck)
+}
+
 // Values where the configuration leaves zero.
 const (
 	// defaultTimeout bounds one command on one member. Devices need 50 to 70 ms at worst (facts/hsm.md §7); a terminal waits
@@ -55,7 +63,7 @@ type Config struct {
 	Members []member.Spec
 	// Drivers make the drivers that members name, for example "racal".
 	Drivers map[string]driver.Maker
-	// RefuseTestLMK fences members that hold the public test LMK; production profiles set it.
+	// RefuseTestLMK fences members that hold a public test LMK; production profiles set it.
 	RefuseTestLMK bool
 	// Timeout bounds one command on one member (default 3 s); the caller's deadline bounds the whole.
 	Timeout time.Duration
@@ -172,8 +180,8 @@ func (c *Config) checkDomain(d Domain) (Domain, error) {
 		}
 		d.LMKCheck = check
 	}
-	if c.RefuseTestLMK && d.LMKCheck.Matches(TestLMKCheck) {
-		return d, errors.New("the LMK check value is that of the public test LMK, which this profile refuses")
+	if c.RefuseTestLMK && isTestLMK(d.LMKCheck) {
+		return d, errors.New("the LMK check value is that of a public test LMK, which this profile refuses")
 	}
 	if !d.Canary.IsZero() && (d.Canary.KCV == "" || d.Canary.Domain != "" && d.Canary.Domain != d.Name) {
 		return d, errors.New("the canary key needs its check value, and must be under the LMK of this domain")

@@ -6,6 +6,7 @@ import "fmt"
 // with such a value protects nothing.
 var testKCVs = map[KCV]string{
 	"2686047444912422":                 "the public test LMK",
+	"DB3FB663EE8D2B66":                 "the public test LMK for key blocks",
 	"08D7B4FB629D0885":                 "0123456789ABCDEFFEDCBA9876543210 as a triple DES key",
 	"2677F46B09C122CC975533105BD4A22A": "0123456789ABCDEFFEDCBA9876543210 as an SM4 key",
 	"D5D44FF720683D0D":                 "0123456789ABCDEF as a DES key",

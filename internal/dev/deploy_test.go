@@ -137,6 +137,7 @@ func TestProductionRefuses(t *testing.T) {
 		{"test zone key", "posp", `"A1B2C3D4E5F60718"`, "2121A7B507A7726D", "public test key"},
 		{"test sealing key", "posp", `"C1B2C3D4E5F60718"`, "8750E051DC15268A", "public test key"},
 		{"test LMK", "posp", `"1122334455667788"`, `"2686047444912422"`, "public test LMK"},
+		{"test LMK for key blocks", "posp", `"1122334455667788"`, `"DB3FB663EE8D2B66"`, "public test LMK for key blocks"},
 		{"test LMK of the key service", "keys", `"1122334455667788"`, `"2686047444912422"`, "public test LMK"},
 		{"plain terminal line", "posp", `addr: "10.1.0.10:7001", private: true`, `addr: "10.1.0.10:7001"`, "private: true"},
 		{"plain host line", "posp", "    private: true\n", "", "hosts: the line to core is plain TCP"},

@@ -141,6 +141,7 @@ hsm:
 		{"domain: prod", "floor: 1", "hsm.domain"},
 		{`lmk_check: "1122334455667788"`, "floor: 1", "hsm.lmk_check"},
 		{"1122334455667788", "2686047444912422", "public test LMK"},
+		{"1122334455667788", "DB3FB663EE8D2B66", "public test LMK for key blocks"},
 		{"1122334455667788", "xyz", "6 to 32 hex digits"},
 		{`members: [{name: hsm1, addr: "a:1", private: true}]`, "floor: 1", "at least one member"},
 		{", private: true", "", "the line to hsm1 is plain"},
