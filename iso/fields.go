@@ -40,7 +40,7 @@ const (
 	Private58          = 58
 	Private59          = 59
 	Private60          = 60  // UnionPay: type, batch, network code as one digit string.
-	OriginalMessage    = 61  // UnionPay: original batch, trace, date.
+	OriginalMessage    = 61  // UnionPay: original batch, trace, date; core: retrieval reference of the original, an12.
 	Private62          = 62  // UnionPay: work keys, serial numbers, SM4 PIN block, raw bytes.
 	Private63          = 63  // UnionPay: operator, card organization, SM4 PIN block, raw bytes.
 	MAC                = 64  // b64.

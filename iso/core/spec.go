@@ -61,6 +61,7 @@ func Spec() *iso8583.MessageSpec {
 			iso.Balance:            iso.NewField(120, "additional amounts", iso.Alphanumeric, lll),
 			iso.ChipData:           iso.NewField(255, "chip data", iso.Hex, lllHex),
 			iso.Private60:          iso.NewField(60, "private data", iso.Printable, lll),
+			iso.OriginalMessage:    iso.NewField(12, "original reference", iso.Alphanumeric, iso.Fixed),
 			iso.MAC:                iso.NewField(macLen, "MAC, short form", iso.Hex, iso.Fixed),
 			iso.NetworkCode:        iso.NewField(3, "network management code", iso.Digits, iso.Fixed),
 			iso.OriginalData:       iso.NewField(42, "original data", iso.Digits, iso.Fixed),
