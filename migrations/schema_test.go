@@ -91,6 +91,7 @@ func TestConstraints(t *testing.T) {
 		{"INSERT INTO rewrap_jobs (from_domain, to_domain, method, rate, started_by, ordered_by) VALUES ('new', 'test', 'translate', 10, 'a', 'a')", unique},
 		{"INSERT INTO rewrap_jobs (from_domain, to_domain, method, rate, started_by, ordered_by) VALUES ('a', 'a', 'translate', 10, 'a', 'a')", check},
 		{"INSERT INTO rewrap_jobs (from_domain, to_domain, method, rate, started_by, ordered_by) VALUES ('a', 'b', 'zmk', 10, 'a', 'a')", check},
+		{"INSERT INTO hsm_lists (hsm_group, version, members, saved_by, instance) VALUES ('online', 9223372036854775807, '[]', 'a', 'b')", unique},
 		{"UPDATE rewrap_jobs SET state = 'done'", check},
 		{"UPDATE rewrap_jobs SET rate = 1001", check},
 		{"UPDATE key_twins SET cryptogram = NULL", check},
