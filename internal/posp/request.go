@@ -194,6 +194,7 @@ func (f *flow) regroup(ctx context.Context, in *incoming, req *txn.Request, entr
 		PAN: req.PAN, Expiry: req.Expiry, ProcCode: req.ProcCode, Amount: req.Amount, Currency: req.Currency,
 		EntryMode: req.EntryMode, CardSeq: req.CardSeq, Condition: req.Condition, PINLength: req.PINLength,
 		Track2: req.Track2, Track3: req.Track3, ICData: req.ICData,
+		AuthCode: req.AuthCode, Try: 1,
 	}
 	if out.Currency == "" {
 		out.Currency = currencyCNY

@@ -49,19 +49,6 @@ func (id ID) String() string {
 	return h[:8] + "-" + h[8:12] + "-" + h[12:16] + "-" + h[16:20] + "-" + h[20:]
 }
 
-// Kind is what the terminal wants.
-type Kind string
-
-// The kinds that flows know so far; facts/unionpay.md §3 has the whole table.
-const (
-	Purchase Kind = "purchase"
-	Balance  Kind = "balance"
-	Reversal Kind = "reversal"
-)
-
-// MovesMoney says that an unknown outcome of this kind has to be undone (design.md §3, "In doubt, by type").
-func (k Kind) MovesMoney() bool { return k == Purchase }
-
 // The causes of a reversal, as field 39 of a 0400 carries them (facts/unionpay.md §3).
 const (
 	CauseNoAnswer = "98" // no answer in time
@@ -102,10 +89,18 @@ type Request struct {
 	PINBlock   secret.PINBlock
 	// Content is a digest over the message without fields 52 and 64: a repeat has the same, another request under the
 	// same Key has another.
-	Content [32]byte
-	// Original names the transaction that a reversal takes back; Cause is its field 39.
-	Original Key
-	Cause    string
+	Content  [32]byte
+	AuthCode string // field 38: of the original, or got by voice for an offline transaction; "" for none
+	// OriginalRRN (field 37) and Original (field 61) name an earlier transaction as far as the terminal does.
+	OriginalRRN string
+	Original    Reference
+}
+
+// Reference is how a terminal names an earlier transaction: field 61 (facts/unionpay.md §2). Each part may be missing.
+type Reference struct {
+	Batch string // 61.1, 6 digits
+	Trace string // 61.2, 6 digits
+	Date  string // 61.3, MMDD
 }
 
 // Reply is what the terminal is told. Texts are as field 39, 38 … carry them; "" means that the field is absent.

@@ -23,7 +23,8 @@ type Host interface {
 	Zone() Zone
 	// Ready says that the host is connected and signed on; a reason otherwise.
 	Ready() error
-	// Exchange sends a transaction and waits for its answer until ctx ends.
+	// Exchange sends a transaction and waits for its answer until ctx ends. What tells of something that has happened already
+	// (txn.Deliver) is sent again, with a higher Try, until it is answered: the host books it once.
 	Exchange(ctx context.Context, req Request) Result
 	// Reverse sends one try of a reversal. Only Answered ends a reversal; the reply code tells how.
 	Reverse(ctx context.Context, rev Reversal) Result
@@ -68,11 +69,27 @@ type Request struct {
 	Track3    secret.Track
 	ICData    []byte
 	PINBlock  secret.PINBlock
+	AuthCode  string    // field 38 as the terminal gave it: of the original, or got by voice for an offline transaction
+	Original  *Original // what a void, a refund, a completion or an advice refers to; nil for none, or for one that we never saw
+	Try       int       // 1 for the first; above it the same request goes out again, and a host dialect may mark it
+}
+
+// Original is the earlier transaction that a request refers to, by the references that the host got with it: trace, RRN and SentAt are
+// those of its own Request.
+type Original struct {
+	Kind     txn.Kind
+	Trace    string
+	RRN      string
+	SentAt   time.Time
+	Terminal string
+	Amount   int64
+	AuthCode string // the host's, field 38 of its approval; "" for none
 }
 
 // Reversal names the transaction to take back. Trace, RRN and SentAt are those of the Request that it undoes; they are known
 // for an original that never reached us, too, because they are derived.
 type Reversal struct {
+	Kind      txn.Kind // of the Request that it undoes
 	Trace     string
 	RRN       string
 	SentAt    time.Time

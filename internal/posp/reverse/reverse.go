@@ -245,7 +245,7 @@ func (e *Engine) send(ctx context.Context, j *job) host.Result {
 	ctx, cancel := context.WithTimeout(ctx, tryTimeout)
 	defer cancel()
 	return h.Reverse(ctx, host.Reversal{
-		Trace: rec.HostTrace, RRN: rec.RRN, SentAt: j.entry.Began(), Terminal: rec.Key.Terminal, Merchant: rec.Key.Merchant, PAN: pan,
+		Kind: rec.Kind, Trace: rec.HostTrace, RRN: rec.RRN, SentAt: j.entry.Began(), Terminal: rec.Key.Terminal, Merchant: rec.Key.Merchant, PAN: pan,
 		Expiry: m.Expiry, ProcCode: rec.ProcCode, Amount: rec.Amount, Currency: rec.Currency, EntryMode: m.EntryMode, Condition: m.Condition,
 		Cause: cause, Try: j.tries + 1,
 	})
