@@ -26,6 +26,9 @@ const (
 	maxRelayed = 8 << 20
 	// relayAt is where the HSM operation of a service is served.
 	relayAt = "/v1/posps/{posp}"
+	// relayPolicy lets the page of a drill's report show its own styles and do nothing else. It is posv's own word: what a service answers would
+	// otherwise run in the console's name, with the certificate of whoever looks at it.
+	relayPolicy = "sandbox; default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
 )
 
 // pospView is one entry of GET /v1/posps.
@@ -174,22 +177,22 @@ func (a *App) relayChange(w http.ResponseWriter, r *http.Request) error {
 	return err
 }
 
-// withoutSettings drops the driver settings of a new member, which may name files of the machine.
+// withoutSettings drops the driver settings of a new member, which may name files of the machine. Names count as the service reads them:
+// in whatever case.
 func withoutSettings(order map[string]any) map[string]any {
-	spec, ok := order["spec"].(map[string]any)
-	if !ok {
-		return order
-	}
-	out, shown := map[string]any{}, map[string]any{}
+	out := map[string]any{}
 	for k, v := range order {
+		if spec, ok := v.(map[string]any); ok && strings.EqualFold(k, "spec") {
+			shown := map[string]any{}
+			for name, value := range spec {
+				if !strings.EqualFold(name, "settings") && !strings.EqualFold(name, "tls") {
+					shown[name] = value
+				}
+			}
+			v = shown
+		}
 		out[k] = v
 	}
-	for k, v := range spec {
-		if k != "settings" && k != "tls" {
-			shown[k] = v
-		}
-	}
-	out["spec"] = shown
 	return out
 }
 
@@ -216,11 +219,13 @@ func (a *App) relay(w http.ResponseWriter, r *http.Request, c *hsmops.Client, na
 			NextStep: "check that it runs and that posps in posv's configuration is right; look at the member before you order it again", Cause: err,
 		}
 	}
-	for _, h := range []string{"Content-Type", "Content-Security-Policy", "X-Content-Type-Options", "Idempotent-Replayed", "Cache-Control"} {
+	for _, h := range []string{"Content-Type", "Idempotent-Replayed", "Cache-Control"} {
 		if v := resp.Header.Get(h); v != "" {
 			w.Header().Set(h, v)
 		}
 	}
+	w.Header().Set("Content-Security-Policy", relayPolicy)
+	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.WriteHeader(resp.StatusCode)
 	_, _ = w.Write(text) // fails only when the client is gone
 	return resp.StatusCode, nil

@@ -3,6 +3,7 @@ package posv_test
 import (
 	"fmt"
 	"log/slog"
+	"net/http"
 	"strings"
 	"testing"
 
@@ -59,6 +60,7 @@ func TestRelay(t *testing.T) {
 		t.Errorf("%v", o)
 	}
 	s.must(t, 201, "POST", "/v1/posps/posp-1/hsm/members", `{"spec":{"name":"hsm4","domain":"dev","addr":"a:1","settings":{"pin_file":"/x"}}}`)
+	s.must(t, 201, "POST", "/v1/posps/posp-1/hsm/members", `{"Spec":{"name":"hsm5","domain":"dev","addr":"a:1","SETTINGS":{"pin_file":"/x"}}}`)
 	for _, test := range []struct {
 		method, path, body, who string
 		want                    int
@@ -76,7 +78,7 @@ func TestRelay(t *testing.T) {
 			t.Errorf("%s %s: %d %s", test.method, test.path, r.status, r.body)
 		}
 	}
-	if got, want := strings.Join(cluster.Calls(), "; "), "state hsm1 draining by li via posv (work); add hsm4 dev a:1 by dev via posv"; got != want {
+	if got, want := strings.Join(cluster.Calls(), "; "), "state hsm1 draining by li via posv (work); add hsm4 dev a:1 by dev via posv; add hsm5 dev a:1 by dev via posv"; got != want {
 		t.Errorf("the cluster was told %q, want %q", got, want)
 	}
 	var records []string
@@ -89,6 +91,7 @@ func TestRelay(t *testing.T) {
 	}
 	want := []string{
 		"hsm.ordered posp-1/members/hsm1/state li", "hsm.done posp-1/members/hsm1/state li", "hsm.ordered posp-1/members dev", "hsm.done posp-1/members dev",
+		"hsm.ordered posp-1/members dev", "hsm.done posp-1/members dev",
 		"hsm.ordered posp-1/members/hsm1/remove wang", "hsm.refused posp-1/members/hsm1/remove wang",
 		"hsm.ordered posp-1/members/none/remove li", "hsm.refused posp-1/members/none/remove li",
 		"hsm.ordered away/engine/stop li", "hsm.refused away/engine/stop li",
@@ -111,6 +114,28 @@ func TestRelayInProduction(t *testing.T) {
 	}
 	if calls := cluster.Calls(); len(calls) != 0 {
 		t.Errorf("done: %q", calls)
+	}
+}
+
+// TestRelayedPagesDoNothing: a page that a service answers runs no script in the console's name, whatever the service allows it.
+func TestRelayedPagesDoNothing(t *testing.T) {
+	t.Parallel()
+	router := chi.NewRouter()
+	router.Get("/v1/hsm/drills/{id}/report.html", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/html")
+		w.Header().Set("Content-Security-Policy", "script-src *")
+		_, _ = w.Write([]byte("<script>approve()</script>"))
+	})
+	c := hsmopstest.Listen(t, router, "posv").Config("posv")
+	s := start(t, func(cfg *posv.Config) {
+		cfg.POSPs = []posv.POSPConfig{{Name: "posp-1", URL: c.URL, TLS: &service.TLSConfig{Cert: c.Cert, Key: service.SecretFile(c.Key), CA: c.CA}}}
+	})
+	r := s.do(t, "GET", "/v1/posps/posp-1/hsm/drills/1/report.html", "")
+	if policy := r.header.Values("Content-Security-Policy"); len(policy) != 1 || !strings.Contains(policy[0], "sandbox; default-src 'none'") || strings.Contains(policy[0], "script") {
+		t.Errorf("policy %q", policy)
+	}
+	if r.status != 200 || r.header.Get("X-Content-Type-Options") != "nosniff" {
+		t.Errorf("%d %v", r.status, r.header)
 	}
 }
 
