@@ -1,8 +1,6 @@
 package main
 
 import (
-	"os"
-
 	"github.com/spf13/cobra"
 
 	"github.com/keyward/keyward/internal/dev/story"
@@ -15,7 +13,7 @@ func demoCommand(kill <-chan struct{}) *cobra.Command {
 		Long: "Start a fresh system on free ports, issue a card, sign a terminal on, buy, break things, and stop.\n" +
 			"Exit code 0 when every step was as told, else 1 with the step that failed.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			opt.Out = os.Stdout
+			opt.Out = cmd.OutOrStdout()
 			return story.Tell(cmd.Context(), opt, kill)
 		},
 	}

@@ -22,9 +22,9 @@ func devCommand(kill <-chan struct{}) *cobra.Command {
 			"Data stay in the data directory; the next run goes on with them.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if verbose {
-				opt.Log = slog.New(slog.NewTextHandler(os.Stderr, nil))
+				opt.Log = slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil))
 			}
-			return dev.Run(cmd.Context(), opt, dev.NewScreen(os.Stdout, isTerminal(os.Stdout)), kill)
+			return dev.Run(cmd.Context(), opt, dev.NewScreen(cmd.OutOrStdout(), isTerminal(os.Stdout)), kill)
 		},
 	}
 	flags := cmd.Flags()
