@@ -252,6 +252,22 @@ func TestAway(t *testing.T) {
 	}
 }
 
+// TestAnswered: a database that answers what cannot be used is not told to be away.
+func TestAnswered(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	pool := db.Pool(t, migrations.RolePOSP)
+	if _, err := pool.Exec(t.Context(), `INSERT INTO hsm_lists (hsm_group, version, members, saved_by, instance) VALUES ('online', 1, '[{"unknown": 1}]', 'li', 'posp-1')`); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := hsmlist.Versions(t.Context(), pool, "online", 1); err == nil || errors.Is(err, hsmlist.ErrAway) || !strings.Contains(err.Error(), "newer version") {
+		t.Errorf("a list that cannot be read: %v", err)
+	}
+	if _, err := hsmlist.History(t.Context(), pool, hsmlist.Filter{Member: "\x00"}); err == nil || errors.Is(err, hsmlist.ErrAway) {
+		t.Errorf("a question that the database refuses: %v", err)
+	}
+}
+
 // TestFences: a device that one instance has fenced on its own evidence is probed by the others at once; one that an operator fences is not.
 func TestFences(t *testing.T) {
 	t.Parallel()

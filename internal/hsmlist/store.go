@@ -38,13 +38,16 @@ func encode(specs []member.Spec) ([]byte, error) {
 	return text, nil
 }
 
+// errUnreadable says that a saved list is not what this program writes.
+var errUnreadable = errors.New("the list cannot be read")
+
 // decode reads members that somebody has written, strictly: a key that this program does not know may be a safety setting.
 func decode(text []byte) ([]member.Spec, error) {
 	d := json.NewDecoder(bytes.NewReader(text))
 	d.DisallowUnknownFields()
 	var specs []member.Spec
 	if err := d.Decode(&specs); err != nil {
-		return nil, fmt.Errorf("the list cannot be read; it may have been saved by a newer version: %w", err)
+		return nil, fmt.Errorf("%w; it may have been saved by a newer version: %w", errUnreadable, err)
 	}
 	return specs, nil
 }
@@ -149,10 +152,19 @@ func (l *List) conflict(ctx context.Context, base int64) error {
 		newest.Version, newest.SavedBy, newest.Instance, newest.SavedAt.UTC().Format(time.RFC3339), base)
 }
 
-// away marks an error of the database.
+// away marks an error of a database that could not be asked. One that has understood and refused, or has answered what cannot be read, is not
+// away: who is told so would wait for nothing.
 func away(what string, err error) error {
 	if err == nil {
 		return nil
+	}
+	var pg *pgconn.PgError
+	answered := errors.Is(err, errUnreadable)
+	if errors.As(err, &pg) && len(pg.Code) == 5 {
+		answered = slices.Contains([]string{"22", "23", "42"}, pg.Code[:2]) // data, constraint, rights and names (PostgreSQL, appendix A)
+	}
+	if answered {
+		return fmt.Errorf("%s: %w", what, err)
 	}
 	return fmt.Errorf("%s: %w: %w", what, ErrAway, err)
 }

@@ -192,7 +192,7 @@ func TestReading(t *testing.T) {
 	}
 	for path, want := range map[string]int{
 		"/members": 200, "/engine": 200, "/list": 200, "/list/versions": 200, "/history/all": 200, "/members/none": 404, "/history?limit=0": 400,
-		"/history?limit=501": 400, "/history?after=-1": 400, "/history/all?since=yesterday": 400, "/nothing": 404,
+		"/history?limit=501": 400, "/history?after=-1": 400, "/history/all?since=yesterday": 400, "/history/all?member=%00": 400, "/nothing": 404,
 	} {
 		path, query, _ := strings.Cut(path, "?")
 		q, _ := url.ParseQuery(query) // written above

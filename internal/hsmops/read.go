@@ -6,7 +6,9 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/go-chi/chi/v5"
 
@@ -149,6 +151,11 @@ func (h *Handler) historyOfAll(w http.ResponseWriter, r *http.Request) error {
 // FilterOf reads the query of a history: instance, group, member, since, after and limit.
 func FilterOf(q url.Values) (hsmlist.Filter, error) {
 	f := hsmlist.Filter{Group: q.Get("group"), Instance: q.Get("instance"), Member: q.Get("member")}
+	for _, text := range []string{f.Instance, f.Group, f.Member} {
+		if !utf8.ValidString(text) || strings.ContainsRune(text, 0) { // PostgreSQL takes neither
+			return f, invalid("instance, group and member are names", "write them as the history shows them")
+		}
+	}
 	var err error
 	if f.Limit, f.After, err = window(q); err != nil {
 		return f, err

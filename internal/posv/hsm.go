@@ -103,8 +103,12 @@ func (a *App) hsmLists(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	group := r.URL.Query().Get("group")
-	if group == "" {
+	switch group {
+	case "":
 		group = "online"
+	case "online", "issuing":
+	default:
+		return &httpapi.Error{Status: http.StatusBadRequest, Detail: "there is no group of this name", NextStep: "use online or issuing"}
 	}
 	items, err := hsmlist.Versions(r.Context(), a.pool, group, p.Limit)
 	if err != nil {

@@ -159,7 +159,9 @@ func TestHSMHistory(t *testing.T) {
 	if o := s.must(t, 200, "GET", "/v1/hsm/lists?group=issuing", ""); len(o["items"].([]any)) != 1 {
 		t.Errorf("%v", o)
 	}
-	s.must(t, 400, "GET", "/v1/hsm/history?since=yesterday", "")
+	for _, bad := range []string{"history?since=yesterday", "history?member=%00", "history?instance=%ff", "lists?group=%00", "lists?group=all"} {
+		s.must(t, 400, "GET", "/v1/hsm/"+bad, "")
+	}
 }
 
 func TestPOSPsConfig(t *testing.T) {
