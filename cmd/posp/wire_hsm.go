@@ -64,6 +64,7 @@ func (g hsmGroup) start(ctx context.Context, log *slog.Logger, reg prometheus.Re
 	if err != nil {
 		return nil, err
 	}
+	joining := g.cfg.Joining(g.profile, specs)
 	var list *hsmlist.List
 	var onSwitch func(member.Switch)
 	if g.cfg.List.Shared {
@@ -88,8 +89,7 @@ func (g hsmGroup) start(ctx context.Context, log *slog.Logger, reg prometheus.Re
 	parts.Add("hsm drills", hsmStop, drills.Close)
 	opt := hsmops.Options{
 		Cluster: cluster, Operators: g.operators, Relays: g.relays, Readers: g.readers, Complete: g.cfg.Complete,
-		Check: func(s member.Spec) error { return g.cfg.CheckSpec(g.profile, s) },
-		More:  []func(hsmops.Routes){hsmops.DrillRoutes(drills)}, Log: log,
+		Check: joining, More: []func(hsmops.Routes){hsmops.DrillRoutes(drills)}, Log: log,
 	}
 	if list != nil {
 		list.Start(ctx, cluster)
@@ -131,7 +131,7 @@ func (g hsmGroup) list(ctx context.Context, configured []member.Spec, log *slog.
 	defer url.Wipe()
 	list, err := hsmlist.New(hsmlist.Config{
 		Group: g.name, Instance: g.instance, URL: string(url.Reveal()), LocalCopy: g.cfg.List.LocalCopy, Retention: g.cfg.List.Retention.Std(),
-		Check: func(s member.Spec) error { return g.cfg.CheckSpec(g.profile, s) }, Log: log, Registerer: reg,
+		Check: g.cfg.Joining(g.profile, configured), Log: log, Registerer: reg,
 	})
 	if err != nil {
 		return nil, nil, err

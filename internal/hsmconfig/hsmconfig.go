@@ -42,7 +42,10 @@ type Config struct {
 	Members  []Member          `yaml:"members"`
 	// MembersDir holds one YAML file per device, read after Members. It must exist when it is named; a relative path is that of the
 	// working directory.
-	MembersDir  string           `yaml:"members_dir"`
+	MembersDir string `yaml:"members_dir"`
+	// Places are where members may be that an operator adds or a saved list names: networks (10.3.0.0/24), addresses, host names, and paths
+	// of libraries. Empty: any host, and the libraries of configured members.
+	Places      []string         `yaml:"places"`
 	Timeout     service.Duration `yaml:"timeout"` // of one command on one device
 	Probing     Probing          `yaml:"probing"`
 	Readmit     member.State     `yaml:"readmit"` // what a recovered device comes back as: standby or working
@@ -267,8 +270,8 @@ func (c Config) Complete(s member.Spec) member.Spec {
 	return s
 }
 
-// CheckSpec refuses a member that the profile forbids. It holds for configured members and for those added while running; what the
-// cluster itself checks is not repeated here.
+// CheckSpec refuses a member that the profile forbids. It holds for configured members, and as a part of Joining for those added while
+// running; what the cluster itself checks is not repeated here.
 func (c Config) CheckSpec(profile service.Profile, s member.Spec) error {
 	if s.Name == "" || s.Addr == "" {
 		return errors.New("hsm.members: every device needs a name and an addr")
@@ -335,6 +338,9 @@ func (c Config) Check(profile service.Profile) error {
 	for _, d := range c.Domains {
 		need(d.Name != "" && !names[d.Name], "hsm.domains: every further domain needs a name of its own")
 		names[d.Name] = true
+	}
+	for _, p := range c.Places {
+		errs = append(errs, checkPlace(p))
 	}
 	for _, m := range c.Members {
 		need(m.Domain == "" || names[m.Domain], "hsm.members: %s: domain %s is not among those of the group", m.Name, m.Domain)

@@ -162,6 +162,8 @@ hsm:
 		{"journal: {dir: j}", "journal: {dir: j}\n  canary: {usage: zak, algorithm: tdes, cryptogram: U00}", "canary needs"},
 		{"journal: {dir: j}", "journal: {dir: j}\n  canary: {usage: zak, algorithm: tdes, cryptogram: U00, kcv: 8750E051DC15268A}", "public test key"},
 		{"journal: {dir: j}", "journal: {dir: j}\n  members_dir: DIR/none", "hsm.members_dir"},
+		{"journal: {dir: j}", "journal: {dir: j}\n  places: [\"10.3.0.0/240\"]", "hsm.places"},
+		{"journal: {dir: j}", "journal: {dir: j}\n  places: [\"hsm1:2500\"]", "leave the port out"},
 	} {
 		text := strings.Replace(good, test.old, test.new, 1)
 		if text == good {
