@@ -8,9 +8,12 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
+	"os"
 	"runtime"
 	"runtime/debug"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -20,6 +23,7 @@ type Conn struct {
 	raw    net.Conn // the socket
 	nc     net.Conn // raw, or TLS over it
 	sent   *countingConn
+	from   netip.Addr // what it counts for in Server.perAddr; zero where it does not
 
 	length   [lengthSize]byte // read buffer of the length: all that an idle connection needs
 	places   chan struct{}    // one token per running handler
@@ -28,9 +32,9 @@ type Conn struct {
 }
 
 // newConn prepares a connection; serve runs it.
-func newConn(s *Server, raw net.Conn) *Conn {
+func newConn(s *Server, raw net.Conn, from netip.Addr) *Conn {
 	c := &Conn{
-		server: s, raw: raw, nc: raw,
+		server: s, raw: raw, nc: raw, from: from,
 		places:  make(chan struct{}, s.cfg.MaxInFlightPerConn),
 		writing: make(chan struct{}, 1),
 	}
@@ -81,6 +85,9 @@ func (c *Conn) Write(ctx context.Context, frame []byte) error {
 	if sent, err := writeCounted(c.nc, c.sent, *p); err != nil {
 		c.Close()
 		c.server.metrics.writeErrors.Inc()
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			c.server.metrics.ended[endedSlowReader].Inc()
+		}
 		if sent == 0 {
 			return c.fail(NotSent, err)
 		}
@@ -101,8 +108,9 @@ func (c *Conn) serve() {
 	defer func() { _ = c.nc.Close() }() // tells a TLS peer goodbye; an error here means that the socket is gone already
 	defer c.handlers.Wait()
 	if err := c.handshake(); err != nil {
-		s.metrics.handshakeErrors.Inc()
-		s.cfg.Log.Warn("TLS handshake failed, connection closed", "remote", c.RemoteAddr().String(), "error", err)
+		fault := ClassifyHandshake(err)
+		s.metrics.handshakeErrors[fault.Side].Inc()
+		s.cfg.Log.Warn("TLS handshake failed, connection closed", "remote", c.RemoteAddr().String(), "side", string(fault.Side), "error", fault)
 		return
 	}
 	for {
@@ -118,25 +126,27 @@ func (c *Conn) serve() {
 			}
 			c.Close()
 		}
+		c.ended(err)
 		return
 	}
 }
 
-// handshake does the TLS handshake, if any, in bounded time.
-func (c *Conn) handshake() error {
-	t, ok := c.nc.(*tls.Conn)
-	if !ok {
-		return nil
+// ended counts the end of a connection that was silent or lost.
+func (c *Conn) ended(err error) {
+	switch {
+	case errors.Is(err, errIdle) && !c.server.draining.Load():
+		c.server.metrics.ended[endedIdle].Inc()
+	case errors.Is(err, syscall.ETIMEDOUT): // what a read says after unanswered keep-alive probes
+		c.server.metrics.ended[endedLost].Inc()
 	}
-	ctx, cancel := context.WithTimeout(c.server.hard, c.server.cfg.FrameTimeout)
-	defer cancel()
-	stop := context.AfterFunc(ctx, c.Close)
-	defer stop()
-	return t.HandshakeContext(ctx)
 }
 
-// errDraining ends the read loop of a server that stops.
-var errDraining = errors.New("draining")
+var (
+	// errDraining ends the read loop of a server that stops.
+	errDraining = errors.New("draining")
+	// errIdle ends the read loop of a connection without a frame for IdleTimeout.
+	errIdle = errors.New("idle")
+)
 
 // next reads one frame and starts its handler.
 func (c *Conn) next() error {
@@ -181,6 +191,9 @@ func (c *Conn) readLength() (int, error) {
 	}
 	got, err := c.nc.Read(c.length[:])
 	if err != nil && got == 0 {
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			return 0, errIdle
+		}
 		return 0, fmt.Errorf("between frames: %w", err)
 	}
 	if got < lengthSize {

@@ -58,31 +58,43 @@ func counterVec(name, help, label string) *prometheus.CounterVec {
 	return prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "keyward", Subsystem: "link", Name: name, Help: help}, []string{label})
 }
 
+// labelled are the counters of all values of a label, so that each starts at zero.
+func labelled[L ~string](vec *prometheus.CounterVec, values []L) map[L]prometheus.Counter {
+	out := make(map[L]prometheus.Counter, len(values))
+	for _, v := range values {
+		out[v] = vec.WithLabelValues(string(v))
+	}
+	return out
+}
+
 // serverMetrics are the counters of one server.
 type serverMetrics struct {
 	*registered
-	open, inFlight                                        prometheus.Gauge
-	frames, refused, panics, writeErrors, handshakeErrors prometheus.Counter
-	badFrames                                             map[Reason]prometheus.Counter
+	open, inFlight              prometheus.Gauge
+	frames, panics, writeErrors prometheus.Counter
+	refused, ended              map[string]prometheus.Counter
+	handshakeErrors             map[Side]prometheus.Counter
+	badFrames                   map[Reason]prometheus.Counter
 }
 
 func newServerMetrics(reg prometheus.Registerer, name string) (*serverMetrics, error) {
 	bad := counterVec("server_bad_frames_total", "Connections closed for what they carried, by reason.", "reason")
+	refused := counterVec("server_connections_refused_total", "Connections closed at once because there are too many, in all or from their address.", "reason")
+	ended := counterVec("server_connections_ended_total", "Connections ended because the peer was idle, lost, or did not take its answer in time.", "reason")
+	handshakes := counterVec("server_handshake_errors_total", "TLS handshakes that failed, by the side whose certificate was refused.", "side")
 	m := &serverMetrics{
 		registered:      newRegistered(reg, name),
 		open:            gauge("server_connections", "Open connections."),
 		inFlight:        gauge("server_in_flight", "Handlers running."),
 		frames:          counter("server_frames_total", "Frames handed to the handler."),
-		refused:         counter("server_connections_refused_total", "Connections closed at once because there are too many."),
+		refused:         labelled(refused, []string{refusedTotal, refusedAddress}),
+		ended:           labelled(ended, []string{endedIdle, endedLost, endedSlowReader}),
 		panics:          counter("server_panics_total", "Handlers that panicked."),
 		writeErrors:     counter("server_write_errors_total", "Answers that could not be handed to the socket whole."),
-		handshakeErrors: counter("server_handshake_errors_total", "TLS handshakes that failed."),
-		badFrames:       map[Reason]prometheus.Counter{},
+		handshakeErrors: labelled(handshakes, sides),
+		badFrames:       labelled(bad, reasons),
 	}
-	for _, r := range reasons {
-		m.badFrames[r] = bad.WithLabelValues(string(r))
-	}
-	return m, m.all(m.open, m.inFlight, m.frames, m.refused, m.panics, m.writeErrors, m.handshakeErrors, bad)
+	return m, m.all(m.open, m.inFlight, m.frames, m.panics, m.writeErrors, refused, ended, handshakes, bad)
 }
 
 // clientMetrics are the counters of one client.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -23,6 +24,8 @@ const (
 	defaultMaxInFlight = 64
 	// defaultIdleTimeout closes a connection that carries nothing: terminals send an echo every few minutes.
 	defaultIdleTimeout = 10 * time.Minute
+	// defaultKeepAlive is the silence after which the kernel asks whether the peer's machine is still there.
+	defaultKeepAlive = time.Minute
 	// hardStopGrace is how long Stop still waits for handlers after it has cancelled their context.
 	hardStopGrace = time.Second
 	// maxAcceptPause is the longest pause after a failed accept (no more file descriptors): it doubles from 5 ms.
@@ -48,6 +51,8 @@ type ServerConfig struct {
 	MaxFrame int
 	// MaxConnections is the number of connections served at once; further ones are closed at once (default 20,000).
 	MaxConnections int
+	// MaxConnectionsPerAddr is the same for one address, which is one /64 network where it is IPv6; 0: no bound of its own.
+	MaxConnectionsPerAddr int
 	// MaxInFlightPerConn is the number of handlers that one connection can have running; then it is not read (default 64).
 	MaxInFlightPerConn int
 	// IdleTimeout closes a connection without a frame for this long (default 10 minutes).
@@ -56,11 +61,14 @@ type ServerConfig struct {
 	FrameTimeout time.Duration
 	// WriteTimeout bounds one write (default 10 s).
 	WriteTimeout time.Duration
+	// KeepAlive is the silence after which TCP keep-alive probes begin (default 1 minute); a peer that answers none of
+	// keepAliveProbes, a quarter of that time apart, is gone.
+	KeepAlive time.Duration
 	// Handler answers frames.
 	Handler Handler
 	// OnBadFrame, when not nil, hears of each connection that is closed for what it carried. It must return quickly.
 	OnBadFrame func(Reason)
-	// Log receives refused frames and panics, with the address and never with content (default: nowhere).
+	// Log receives refused frames, failed handshakes and panics, with the address and never with content (default: nowhere).
 	Log *slog.Logger
 	// Registerer receives the metrics keyward_link_server_* with the label link=Name (default: none).
 	Registerer prometheus.Registerer
@@ -81,6 +89,7 @@ type Server struct {
 	listener net.Listener
 	started  bool
 	conns    map[*Conn]struct{}
+	perAddr  map[netip.Addr]int // open connections; only where they are bounded
 
 	accepting sync.WaitGroup // the accept loop
 	serving   sync.WaitGroup // one per connection; a connection ends after its handlers
@@ -103,6 +112,7 @@ func NewServer(cfg ServerConfig) (*Server, error) {
 	cfg.IdleTimeout = orDefault(cfg.IdleTimeout, defaultIdleTimeout)
 	cfg.FrameTimeout = orDefault(cfg.FrameTimeout, defaultFrameTimeout)
 	cfg.WriteTimeout = orDefault(cfg.WriteTimeout, defaultWriteTimeout)
+	cfg.KeepAlive = orDefault(cfg.KeepAlive, defaultKeepAlive)
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
@@ -111,7 +121,7 @@ func NewServer(cfg ServerConfig) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("link server %s: %w", cfg.Name, err)
 	}
-	s := &Server{cfg: cfg, metrics: m, listener: cfg.Listener, conns: map[*Conn]struct{}{}, drain: make(chan struct{})}
+	s := &Server{cfg: cfg, metrics: m, listener: cfg.Listener, conns: map[*Conn]struct{}{}, perAddr: map[netip.Addr]int{}, drain: make(chan struct{})}
 	s.hard, s.hardStop = context.WithCancel(context.Background())
 	return s, nil
 }
@@ -223,31 +233,6 @@ func (s *Server) accept(l net.Listener) {
 			go c.serve()
 		}
 	}
-}
-
-// admit makes a connection part of the server, or closes it and returns nil when there are too many.
-func (s *Server) admit(nc net.Conn) *Conn {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.draining.Load() || len(s.conns) >= s.cfg.MaxConnections {
-		s.metrics.refused.Inc()
-		_ = nc.Close() // nothing was exchanged, so nothing can be lost
-		return nil
-	}
-	c := newConn(s, nc)
-	s.conns[c] = struct{}{}
-	s.serving.Add(1)
-	s.metrics.open.Inc()
-	return c
-}
-
-// forget takes an ended connection out of the server.
-func (s *Server) forget(c *Conn) {
-	s.mu.Lock()
-	delete(s.conns, c)
-	s.mu.Unlock()
-	s.metrics.open.Dec()
-	s.serving.Done()
 }
 
 // listenError turns a failure to listen into a sentence with the next step.
