@@ -29,12 +29,11 @@ var (
 
 const (
 	walkDevices  = 5
-	walkWorkers  = 8
+	walkWorkers  = 10
 	walkTry      = 3 * time.Second // a swallowed request costs so much, and a heartbeat; a busy machine answers sooner
 	walkSilences = 3               // how often a walk has a fault that swallows requests
 	walkQueue    = 64
-	walkLastOps  = 40 // printed on failure
-	walkPause    = 300 * time.Microsecond
+	walkLastOps  = 40               // printed on failure
 	walkDeadline = 20 * time.Second // of one operation
 )
 
@@ -99,7 +98,7 @@ func newWalk(t *testing.T, through func(t *testing.T, name, addr string) string)
 	var members []member.Spec
 	for i := range walkDevices {
 		name := fmt.Sprintf("hsm%d", i+1)
-		d := device(t, hsm.Config{HistorySize: deviceHistory})
+		d := device(t, hsm.Config{HistorySize: deviceHistory, Faults: healthyDevice})
 		w.devices[name] = d
 		w.addr[name] = through(t, name, d.Addr("all").String())
 		if i < 3 {
@@ -117,10 +116,13 @@ func newWalk(t *testing.T, through func(t *testing.T, name, addr string) string)
 	})
 	w.load = newLoad(t, w.c, sent)
 	eventually(t, "all members of the start are admitted", func() bool { return len(w.inState(member.Working)) == 3 })
-	w.load.run(seed, walkWorkers, walkPause)
+	w.load.run(seed, walkWorkers, 0)
 	t.Cleanup(w.load.stop)
 	return w
 }
+
+// healthyDevice takes as long as a real one, so that requests are under way on every member at any time.
+var healthyDevice = hsm.Faults{LatencyMS: 1, JitterMS: 2}
 
 func (w *walk) spec(name string) member.Spec {
 	return member.Spec{Name: name, Addr: w.addr[name], Channels: 2, Depth: 3, Priority: 1 + w.random.IntN(3), Weight: 1 + w.random.IntN(3)}
@@ -505,8 +507,10 @@ func TestRandomWalk(t *testing.T) {
 	w := newWalk(t, func(_ *testing.T, _, addr string) string { return addr })
 	w.breakLine = func(name string) (string, bool, func()) {
 		one := deviceFaults[w.pick(len(deviceFaults), func(i int) bool { return deviceFaults[i].silent })]
-		setFaults(w.T, w.devices[name], one.f)
-		return one.what, one.silent, func() { setFaults(w.T, w.devices[name], hsm.Faults{}) }
+		f := one.f
+		f.LatencyMS, f.JitterMS = f.LatencyMS+healthyDevice.LatencyMS, f.JitterMS+healthyDevice.JitterMS
+		setFaults(w.T, w.devices[name], f)
+		return one.what, one.silent, func() { setFaults(w.T, w.devices[name], healthyDevice) }
 	}
 	w.steps(*walkOps)
 	w.finish()
