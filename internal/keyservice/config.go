@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 
 	"github.com/keyward/keyward/internal/hsmconfig"
 	"github.com/keyward/keyward/internal/order"
@@ -79,6 +80,15 @@ func (c *Config) Validate() error {
 	errs = append(errs, c.HSM.Check(c.Profile))
 	need(c.OrderKey != "", "order_key: name the file with the registry's public key")
 	errs = append(errs, c.Rewrap.check(c.Profile))
+	// A client asks for card keys on orders; with these rights as well it could choose the devices, or move the keys (P1).
+	for _, right := range []struct {
+		where string
+		names []string
+	}{{"hsm_operation.operators", c.HSMOperation.Operators}, {"hsm_operation.relays", c.HSMOperation.Relays}, {"rewrap.operators", c.Rewrap.Operators}} {
+		for _, name := range right.names {
+			need(name != "" && !slices.Contains(c.Clients, name), fmt.Sprintf("%s: %q is empty or stands in clients too: name people there, and as a relay posv alone", right.where, name))
+		}
+	}
 	if c.Profile == service.Production {
 		need(len(c.Clients) > 0, "clients: name whose certificates may ask, for example [posp]")
 	}

@@ -458,4 +458,19 @@ func TestOnlyNamedClientsAsk(t *testing.T) {
 	if err := cfg.Validate(); err == nil || !strings.Contains(err.Error(), "clients: ") {
 		t.Errorf("production without clients: %v", err)
 	}
+	// A client must not get the rights of people: P1.
+	for where, change := range map[string]func(*keyservice.Config, string){
+		"hsm_operation.operators": func(c *keyservice.Config, name string) { c.HSMOperation.Operators = []string{"li", name} },
+		"hsm_operation.relays":    func(c *keyservice.Config, name string) { c.HSMOperation.Relays = []string{name} },
+		"rewrap.operators":        func(c *keyservice.Config, name string) { c.Rewrap.Operators = []string{name} },
+	} {
+		for name, refused := range map[string]bool{"posp": true, "": true, "wang": false} {
+			cfg := keyservice.DefaultConfig()
+			cfg.Clients = []string{"posp"}
+			change(&cfg, name)
+			if err := cfg.Validate(); err == nil || strings.Contains(err.Error(), where) != refused {
+				t.Errorf("%s: %q: %v", where, name, err)
+			}
+		}
+	}
 }
