@@ -317,6 +317,6 @@ func (c *hsmClient) printSwitch(w io.Writer, e hsmlist.Entry) error {
 	if e.Reason != "" {
 		line += ": " + e.Reason
 	}
-	_, err := fmt.Fprintln(w, line)
+	_, err := fmt.Fprintln(w, printable(line))
 	return err
 }

@@ -6,6 +6,7 @@ import (
 	"os"
 	"strings"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/keyward/keyward/hsmclient/member"
@@ -46,11 +47,22 @@ type cell struct {
 	right bool // numbers stand right
 }
 
-func text(s string) cell { return cell{text: s} }
+func text(s string) cell { return cell{text: printable(s)} }
 func number(format string, args ...any) cell {
 	return cell{text: fmt.Sprintf(format, args...), right: true}
 }
-func hued(s string, hue colour) cell { return cell{text: s, hue: hue} }
+func hued(s string, hue colour) cell { return cell{text: printable(s), hue: hue} }
+
+// printable takes away what would move the cursor or begin another line: reasons, serial numbers and versions were written by others.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsGraphic(r) {
+			return r
+		}
+		return '·'
+	}, s)
+}
+
 func texts(list ...string) (row []cell) {
 	for _, s := range list {
 		row = append(row, text(s))

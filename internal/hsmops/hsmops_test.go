@@ -233,6 +233,8 @@ func TestRefusals(t *testing.T) {
 		{"/members/hsm1/change", hsmops.ChangeOrder{}, 422, "changes nothing"},
 		{"/members/hsm1/fault", hsmops.FaultOrder{Kind: member.FaultRefuse}, 422, "needs an end"},
 		{"/members/hsm1/remove", long, 422, "longer than 500"},
+		{"/members/hsm1/remove", hsmops.Order{Reason: "a\nafter hsm2 by li"}, 422, "as one line of text"},
+		{"/engine/stop", hsmops.Order{Reason: "\x1b[2J"}, 422, "as one line of text"},
 		{"/queues/clear", hsmops.ClearOrder{Domain: "none", Kind: member.Requests}, 404, "LMK domain none"},
 		{"/save", hsmops.SaveOrder{Base: &base}, 409, "was saved by somebody"},
 		{"/members", map[string]any{"spec": map[string]any{"name": strings.Repeat("x", 2<<20)}}, 413, "longer than"},

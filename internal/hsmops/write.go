@@ -3,7 +3,10 @@ package hsmops
 import (
 	"context"
 	"net/http"
+	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/go-chi/chi/v5"
 
@@ -24,6 +27,9 @@ type Order struct {
 func (o Order) act(r *http.Request) (member.Act, error) {
 	if len(o.Reason) > maxReason {
 		return member.Act{}, member.Refuse(member.Invalid, "make it shorter", "the reason is longer than %d bytes", maxReason)
+	}
+	if !utf8.ValidString(o.Reason) || strings.ContainsFunc(o.Reason, func(r rune) bool { return !unicode.IsGraphic(r) }) { // it would forge lines of the history on somebody's screen
+		return member.Act{}, member.Refuse(member.Invalid, "write it as one line of text", "the reason has characters that are not text")
 	}
 	return ActOf(r, o.Reason, o.Force), nil
 }
