@@ -283,7 +283,7 @@ func TestPartitions(t *testing.T) {
 	if !slices.Equal(places, want) {
 		t.Errorf("rows lie in %q, want %q", places, want)
 	}
-	if indexes := list(t, pool, "SELECT indexname::text FROM pg_indexes WHERE tablename = 'transactions_20260301'"); len(indexes) != 3 {
+	if indexes := list(t, pool, "SELECT indexname::text FROM pg_indexes WHERE tablename = 'transactions_20260301'"); len(indexes) != 4 {
 		t.Errorf("indexes of a partition: %q", indexes)
 	}
 	// The same record again, as a replayed spool sends it, changes nothing.
@@ -293,5 +293,69 @@ func TestPartitions(t *testing.T) {
 	exec(t, pool, "SELECT ensure_transaction_partitions(current_date - 400, 1), ensure_transaction_partitions(current_date - 366, 1)")
 	if dropped := list(t, pool, "SELECT drop_transaction_partitions(366)::text"); dropped[0] != "1" {
 		t.Errorf("dropped %s partitions, want 1", dropped)
+	}
+}
+
+// TestUses: what later transactions may take of an earlier one. A case is a line of uses in their order; the first letter is the transaction's name.
+func TestUses(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	posp := db.Pool(t, migrations.RolePOSP)
+	id := func(name string) string { return "00000000-0000-0000-0000-0000000000" + name }
+	use := func(name, original string, amount, allowed int, alone bool) string {
+		t.Helper()
+		var answer string
+		if err := posp.QueryRow(t.Context(), "SELECT use_transaction($1::uuid, $2::uuid, $3, $4, $5, 'a', '2026-03-01')",
+			id(name), id(original), amount, allowed, alone).Scan(&answer); err != nil {
+			t.Fatal(err)
+		}
+		return answer
+	}
+	set := func(name, state string) {
+		t.Helper()
+		exec(t, posp, "UPDATE transaction_uses SET state = $2 WHERE txn_id = $1::uuid", id(name), state)
+	}
+	want := func(got, want string) {
+		t.Helper()
+		if got != want {
+			t.Errorf("the answer is %q, want %q", got, want)
+		}
+	}
+	// Refunds of 100: 60, the same again, 50 too much, 40, nothing left; one that came to nothing gives its part back.
+	want(use("11", "10", 60, 100, false), "ok")
+	want(use("11", "10", 60, 100, false), "ok")
+	want(use("12", "10", 50, 100, false), "over")
+	want(use("13", "10", 40, 100, false), "ok")
+	want(use("14", "10", 1, 100, false), "over")
+	set("13", "released")
+	want(use("14", "10", 40, 100, false), "ok")
+	want(use("15", "10", 100, 100, true), "taken")
+	// A void stands alone, and nothing stands beside it.
+	want(use("21", "20", 100, 100, true), "ok")
+	want(use("22", "20", 100, 100, true), "taken")
+	want(use("23", "20", 1, 100, false), "taken")
+	set("21", "released")
+	want(use("22", "20", 100, 100, true), "ok")
+	// A completion that was voided leaves its pre-authorisation free again, but not while the void is open.
+	want(use("31", "30", 115, 115, true), "ok")
+	set("31", "kept")
+	want(use("32", "31", 115, 115, true), "ok")
+	want(use("33", "30", 100, 115, true), "taken")
+	set("32", "kept")
+	want(use("33", "30", 100, 115, true), "ok")
+
+	// Two at once: one of them.
+	answers := make(chan string)
+	for _, name := range []string{"41", "42", "43", "44"} {
+		go func() { answers <- use(name, "40", 60, 100, false) }()
+	}
+	good := 0
+	for range 4 {
+		if <-answers == "ok" {
+			good++
+		}
+	}
+	if good != 1 {
+		t.Errorf("%d of four uses of 60 were given out of 100", good)
 	}
 }

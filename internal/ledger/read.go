@@ -106,12 +106,18 @@ func scanStanding(row pgx.CollectableRow) (*Standing, error) {
 	}
 	l.Date, l.Content = date.Format(time.DateOnly), st.Content
 	var facts struct {
-		Began time.Time `json:"began"`
+		Began    time.Time `json:"began"`
+		Original string    `json:"original"`
 	}
 	if err := json.Unmarshal(last, &facts); err != nil {
 		return nil, fmt.Errorf("journal detail of %s: %w", l.Txn, err)
 	}
 	l.Began = facts.Began
+	if facts.Original != "" {
+		if l.Original, err = txn.ParseID(facts.Original); err != nil {
+			return nil, fmt.Errorf("journal detail of %s: %w", l.Txn, err)
+		}
+	}
 	if code != nil {
 		reply.Code, reply.RRN = *code, l.RRN
 		var d struct {

@@ -24,6 +24,8 @@ const (
 	ReversalQueued Event = "reversal_queued" // a reversal is owed
 	ReversalSent   Event = "reversal_sent"   // a try was made and not answered
 	ReversalDone   Event = "reversal_done"   // the host answered the reversal
+	Repeated       Event = "repeated"        // an advice went out again and was not answered
+	Delivered      Event = "delivered"       // the host answered the advice that was owed
 	Note           Event = "note"            // something a person should know; changes no money
 )
 
@@ -57,6 +59,8 @@ type Record struct {
 	Tries     int         `json:"tr,omitempty"`
 	NextTry   time.Time   `json:"nt,omitzero"`
 	Text      string      `json:"tx,omitempty"`
+	// Original is the earlier transaction of which this one uses something (Store.Use); zero for none.
+	Original txn.ID `json:"og,omitzero"`
 }
 
 // Encode gives the form in which a record lies in the spool.
@@ -97,6 +101,9 @@ func (r *Record) detail() []byte {
 	}
 	if r.Tries > 0 {
 		d["tries"] = r.Tries
+	}
+	if r.Original != (txn.ID{}) {
+		d["original"] = r.Original.String()
 	}
 	b, err := json.Marshal(d)
 	if err != nil {

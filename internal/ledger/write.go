@@ -62,10 +62,11 @@ INSERT INTO transaction_secrets (txn_id, business_date, instance, sealed)
 SELECT * FROM unnest($1::uuid[], $2::date[], $3::text[], $4::bytea[]) ON CONFLICT DO NOTHING`
 
 	queueReversals = `
-INSERT INTO reversals (txn_id, business_date, cause, owner, host, host_trace, rrn, next_try_at, sealed)
-SELECT t, d, cause, owner, h, ht, rrn, nt, coalesce(sealed, (SELECT x.sealed FROM transaction_secrets x WHERE x.txn_id = t))
-  FROM unnest($1::uuid[], $2::date[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::timestamptz[], $9::bytea[])
-    AS r(t, d, cause, owner, h, ht, rrn, nt, sealed)
+INSERT INTO reversals (txn_id, business_date, cause, owner, host, host_trace, rrn, next_try_at, sealed, action, state)
+SELECT t, d, cause, owner, h, ht, rrn, nt, CASE WHEN action <> 'reconcile' THEN coalesce(sealed, (SELECT x.sealed FROM transaction_secrets x WHERE x.txn_id = t)) END,
+       action, CASE WHEN action = 'reconcile' THEN 'stopped' ELSE 'pending' END
+  FROM unnest($1::uuid[], $2::date[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::timestamptz[], $9::bytea[], $10::text[])
+    AS r(t, d, cause, owner, h, ht, rrn, nt, sealed, action)
 ON CONFLICT DO NOTHING`
 
 	triedReversals = `
@@ -77,6 +78,11 @@ UPDATE reversals SET tries = r.n, next_try_at = r.nt, last_error = r.why, update
 UPDATE reversals SET state = 'done', response_code = r.code, tries = r.n, sealed = NULL, updated_at = r.at, done_at = r.at
   FROM unnest($1::uuid[], $2::text[], $3::int[], $4::timestamptz[]) AS r(t, code, n, at)
  WHERE txn_id = r.t AND state <> 'done'`
+
+	// settleUses closes what was taken of an earlier transaction. A released use stays so: records come again after a crash.
+	settleUses = `
+UPDATE transaction_uses SET state = r.s FROM unnest($1::uuid[], $2::text[]) AS r(t, s)
+ WHERE txn_id = r.t AND (r.s = 'released' OR state = 'held')`
 
 	closeSecrets = `UPDATE transaction_secrets SET open = false WHERE txn_id = ANY($1::uuid[]) AND open`
 	eraseSecrets = `DELETE FROM transaction_secrets WHERE txn_id = ANY($1::uuid[])`
@@ -116,6 +122,7 @@ func push[T any](c *columns, i int, v T) {
 // writer sorts the facts of records into statements.
 type writer struct {
 	records, keys, owners, secrets, queued, done columns
+	kept, released                               columns            // uses of earlier transactions
 	tried                                        map[txn.ID]*Record // the latest try of each
 	closed, erased                               []txn.ID
 	conflicts                                    []Conflict
@@ -134,6 +141,7 @@ func (w *writer) add(r *Record) error {
 	if r.Seq == 1 && len(r.Content) > 0 {
 		w.addKey(r, date)
 	}
+	w.addUse(r)
 	switch {
 	case r.Event == Sending && len(r.Sealed) > 0:
 		c := &w.secrets
@@ -141,18 +149,21 @@ func (w *writer) add(r *Record) error {
 		push(c, 1, date)
 		push(c, 2, r.Instance)
 		push(c, 3, r.Sealed)
-	case r.State.NeedsReversal() && (r.Event == Outcome || r.Event == ReversalQueued):
+	case actionOf(r) != "":
 		w.addQueued(r, date)
-	case r.Event == Outcome && (r.State == txn.Declined || r.State == txn.Failed):
+		if r.State == txn.Unresolved {
+			w.erased = append(w.erased, r.Txn)
+		}
+	case r.Event == Outcome && isFinal(r):
 		w.erased = append(w.erased, r.Txn)
 	case r.Event == Answered:
 		w.closed = append(w.closed, r.Txn)
-	case r.Event == ReversalSent:
+	case r.Event == ReversalSent || r.Event == Repeated:
 		if w.tried == nil {
 			w.tried = map[txn.ID]*Record{}
 		}
 		w.tried[r.Txn] = r
-	case r.Event == ReversalDone:
+	case r.Event == ReversalDone || r.Event == Delivered:
 		c := &w.done
 		push(c, 0, r.Txn)
 		push(c, 1, code)
@@ -206,6 +217,43 @@ func (w *writer) addQueued(r *Record, date time.Time) {
 	}
 	push(c, 7, r.NextTry)
 	push(c, 8, r.Sealed)
+	push(c, 9, actionOf(r))
+}
+
+// actionOf says what a record puts on the work list: "" for nothing.
+func actionOf(r *Record) string {
+	if r.Event != Outcome && r.Event != ReversalQueued {
+		return ""
+	}
+	switch {
+	case r.State.NeedsReversal():
+		return "reverse"
+	case r.State == txn.Forwarding:
+		return "repeat"
+	case r.State == txn.Unresolved:
+		return "reconcile"
+	}
+	return ""
+}
+
+// isFinal says that nothing will ever be sent for the transaction again: it was refused, or approved and is of a kind that is not reversed.
+func isFinal(r *Record) bool {
+	return r.State == txn.Declined || r.State == txn.Failed || r.State == txn.Approved && r.Kind.Recorded() && r.Kind.Doubt() != txn.Undo
+}
+
+// addUse settles what the transaction took of an earlier one. What is in doubt stays taken.
+func (w *writer) addUse(r *Record) {
+	if r.Original == (txn.ID{}) {
+		return
+	}
+	switch {
+	case (r.Event == Outcome || r.Event == Delivered) && r.State == txn.Approved:
+		push(&w.kept, 0, r.Txn)
+		push(&w.kept, 1, "kept")
+	case r.State == txn.Declined || r.State == txn.Failed || r.State == txn.Reversed:
+		push(&w.released, 0, r.Txn)
+		push(&w.released, 1, "released")
+	}
 }
 
 // batch lists the statements in the order of a transaction's life.
@@ -247,6 +295,11 @@ func (w *writer) batch() *pgx.Batch {
 	}
 	if w.done != nil {
 		b.Queue(doneReversals, w.done...)
+	}
+	for _, uses := range []columns{w.kept, w.released} {
+		if uses != nil {
+			b.Queue(settleUses, uses...)
+		}
 	}
 	if len(w.closed) > 0 {
 		b.Queue(closeSecrets, w.closed)

@@ -27,19 +27,25 @@ const (
 	InDoubt   State = "in_doubt"  // unknown outcome; a reversal was queued in the same write
 	Reversing State = "reversing" // approved, to be taken back; a reversal was queued in the same write
 	Reversed  State = "reversed"  // the host took it back, or a reversal came before the transaction itself
+	// Forwarding is an advice of which posp has taken charge: it is sent again until the host answers it.
+	Forwarding State = "forwarding"
+	// Unresolved is an unknown outcome that no machine settles: it is listed for reconciliation.
+	Unresolved State = "unresolved"
 )
 
 // legalMoves lists, for each state, the states that may follow.
 var legalMoves = map[State][]State{
-	"":        {Received, Sending, Declined, Reversed},
-	Received:  {Sending, Approved, Declined, Failed}, // Approved at once: a balance inquiry moves no money and is not recorded as sending
-	Sending:   {Approved, Declined, Failed, InDoubt},
-	Approved:  {Reversing},
-	InDoubt:   {Reversed},
-	Reversing: {Reversed},
-	Declined:  nil,
-	Failed:    nil,
-	Reversed:  nil,
+	"":         {Received, Sending, Declined, Reversed, InDoubt},
+	Received:   {Sending, Approved, Declined, Failed}, // Approved at once: a balance inquiry moves no money and is not recorded as sending
+	Sending:    {Approved, Declined, Failed, InDoubt, Forwarding, Unresolved},
+	Approved:   {Reversing},
+	InDoubt:    {Reversed},
+	Reversing:  {Reversed},
+	Forwarding: {Approved, Declined},
+	Declined:   nil,
+	Failed:     nil,
+	Reversed:   nil,
+	Unresolved: nil,
 }
 
 // CheckMove refuses a move that no flow makes: a defect in our own code or a journal that was changed by other hands.
@@ -51,6 +57,9 @@ func (s State) CheckMove(to State) error {
 	}
 	return fmt.Errorf("a transaction in state %q cannot become %q", s, to)
 }
+
+// Owes says that something is owed to the host: a reversal, or an advice once more.
+func (s State) Owes() bool { return s.NeedsReversal() || s == Forwarding }
 
 // NeedsReversal says that a reversal is owed to the host.
 func (s State) NeedsReversal() bool { return s == InDoubt || s == Reversing }

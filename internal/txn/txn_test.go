@@ -58,6 +58,7 @@ func TestMoves(t *testing.T) {
 	for _, ok := range [][2]txn.State{
 		{"", txn.Sending}, {txn.Sending, txn.Approved}, {txn.Sending, txn.InDoubt}, {txn.Approved, txn.Reversing},
 		{txn.InDoubt, txn.Reversed}, {txn.Reversing, txn.Reversed}, {"", txn.Reversed},
+		{"", txn.InDoubt}, {txn.Sending, txn.Forwarding}, {txn.Forwarding, txn.Approved}, {txn.Forwarding, txn.Declined}, {txn.Sending, txn.Unresolved},
 	} {
 		if err := ok[0].CheckMove(ok[1]); err != nil {
 			t.Error(err)
@@ -66,6 +67,7 @@ func TestMoves(t *testing.T) {
 	for _, bad := range [][2]txn.State{
 		{txn.Declined, txn.Approved}, {txn.Reversed, txn.Approved}, {txn.InDoubt, txn.Approved}, {txn.Failed, txn.Sending},
 		{txn.Approved, txn.Declined}, {"nonsense", txn.Sending},
+		{txn.Forwarding, txn.InDoubt}, {txn.Unresolved, txn.Approved}, {txn.Approved, txn.Unresolved},
 	} {
 		if bad[0].CheckMove(bad[1]) == nil {
 			t.Errorf("%q to %q was allowed", bad[0], bad[1])
@@ -73,5 +75,23 @@ func TestMoves(t *testing.T) {
 	}
 	if !(txn.Reply{Code: "00"}).Approved() || (txn.Reply{Code: "51"}).Approved() || (txn.Reply{}).Approved() {
 		t.Error("Approved is wrong")
+	}
+}
+
+func TestDoubt(t *testing.T) {
+	t.Parallel()
+	for kind, want := range map[txn.Kind]txn.Doubt{
+		txn.Balance: txn.Forget, txn.Reversal: txn.Forget, "nonsense": txn.Forget,
+		txn.Purchase: txn.Undo, txn.PurchaseVoid: txn.Undo, txn.PreAuth: txn.Undo, txn.PreAuthVoid: txn.Undo, txn.Completion: txn.Undo,
+		txn.CompletionVoid: txn.Undo, txn.Refund: txn.Reconcile,
+		txn.CompletionAdvice: txn.Deliver, txn.OfflineSettlement: txn.Deliver, txn.Adjustment: txn.Deliver, txn.TipAdjustment: txn.Deliver,
+		txn.OfflinePurchase: txn.Deliver, txn.OfflineRefund: txn.Deliver, txn.ScriptResult: txn.Deliver,
+	} {
+		if got := kind.Doubt(); got != want {
+			t.Errorf("%s: %d, want %d", kind, got, want)
+		}
+		if kind.Recorded() != (want != txn.Forget) || kind.MovesMoney() != (want != txn.Forget && kind != txn.ScriptResult) {
+			t.Errorf("%s: recorded %v, moves money %v", kind, kind.Recorded(), kind.MovesMoney())
+		}
 	}
 }
