@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/keyward/keyward/hsmclient/driver"
@@ -114,7 +115,7 @@ func (c *Channel) prove(ctx context.Context) error {
 	batch := c.takeBatch()
 	c.mu.Unlock()
 	c.send(batch)
-	var errs []error
+	var all error
 	for _, own := range asked {
 		select {
 		case <-own.done:
@@ -125,9 +126,21 @@ func (c *Channel) prove(ctx context.Context) error {
 		if own.err == nil && len(own.answer) < len(code) {
 			own.err = fmt.Errorf("%w: an answer of %d bytes to %s", driver.ErrMalformed, len(own.answer), code)
 		}
-		errs = append(errs, own.err)
+		all = oneLine(all, own.err)
 		own.answer, own.err = nil, nil
 		calls.Put(own)
 	}
-	return errors.Join(errs...)
+	return all
+}
+
+// oneLine joins next to all, in one line, because it becomes the reason in the table of members. What all says already is left out:
+// requests that were asked at once as a rule fail alike.
+func oneLine(all, next error) error {
+	switch {
+	case next == nil || all != nil && strings.Contains(all.Error(), next.Error()):
+		return all
+	case all == nil:
+		return next
+	}
+	return fmt.Errorf("%w; %w", all, next)
 }

@@ -232,6 +232,9 @@ func TestOpenFailures(t *testing.T) {
 			if !strings.Contains(err.Error(), c.text) || !strings.Contains(err.Error(), d.addr) {
 				t.Errorf("got %v", err)
 			}
+			if strings.Contains(err.Error(), "\n") || strings.Count(err.Error(), "request sent, no answer") > 1 {
+				t.Errorf("the reason says the same thing several times, or takes several lines: %v", err)
+			}
 		})
 	}
 	if _, err := Open(t.Context(), normal, driver.Target{Name: "hsm1", Addr: "127.0.0.1:1", Depth: 8}); err == nil {
