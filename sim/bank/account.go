@@ -37,7 +37,7 @@ func DefaultAccounts() []Account {
 	}
 }
 
-// account is an Account at work. The book's lock guards balance and wrongPINs; the rest never changes.
+// account is an Account at work. The book's lock guards balance, held and wrongPINs; the rest never changes.
 type account struct {
 	opening   int64
 	masked    string
@@ -46,6 +46,7 @@ type account struct {
 	pinBlock  [desBlock]byte // Clear format 0 block to compare with.
 	panField  [desBlock]byte
 	balance   int64
+	held      int64 // Of the balance, by pre-authorizations in force.
 	wrongPINs int
 }
 

@@ -24,6 +24,7 @@ const (
 	codeFormat      = "30"
 	codeNoMoney     = "51"
 	codeWrongPIN    = "55"
+	codeOtherAmount = "64"
 	codePINTries    = "75"
 	codeDuplicate   = "94"
 	codeSystem      = "96"
@@ -32,9 +33,13 @@ const (
 // States of a record.
 const (
 	stateBooked    = "booked"    // Approved, money moved.
-	stateReversed  = "reversed"  // Was booked and has been booked back.
+	stateHeld      = "held"      // A pre-authorization in force.
+	stateCompleted = "completed" // A pre-authorization that has had its completion.
+	stateVoided    = "voided"    // Taken back by a void, which has a record of its own.
+	stateReversed  = "reversed"  // Undone by a reversal: it moves and holds nothing.
 	stateDeclined  = "declined"  // Refused, no money moved.
 	stateInquiry   = "inquiry"   // Approved, moves no money.
+	stateNoted     = "noted"     // A script result notice.
 	stateTombstone = "tombstone" // The reversal came first; the original will never be booked.
 )
 
@@ -48,40 +53,28 @@ type txKey struct {
 
 // record is one transaction as the bank remembers it. What an answer needs is stored, so that a repeat gets the same one.
 type record struct {
-	key     txKey
-	mti     string   // The original's.
-	kind    string   // Name from the table of kinds.
-	content [16]byte // Keyed digest of fields 2, 3 and 4.
-	account *account // Nil for an unknown card or a tombstone.
-	masked  string
-	amount  int64
-	state   string
-	code    string
-	auth    string // Field 38, approved purchases.
-	settled string // Field 15, MMDD.
-	balance string // Field 54, inquiries.
-	at      time.Time
-}
+	key      txKey
+	mti      string // Of the first try.
+	kind     *kind
+	content  [16]byte // Keyed digest of fields 2, 3 and 4.
+	naming   string   // How the request named its original, see request.naming.
+	account  *account // Nil for an unknown card or a tombstone.
+	masked   string
+	merchant string
+	amount   int64 // Field 4.
+	state    string
+	code     string
+	auth     string // Field 38 of an approval.
+	settled  string // Field 15, MMDD.
+	balance  string // Field 54, inquiries.
+	at       time.Time
 
-// request is what a financial message asks of the book.
-type request struct {
-	key     txKey
-	mti     string
-	kind    *kind
-	content [16]byte
-	account *account
-	masked  string
-	pin     pinVerdict
-	amount  int64
-	forced  string // A fault's response code: decline with it.
-	now     time.Time
-}
-
-// outcome is what the book has to say to a message.
-type outcome struct {
-	code, auth, settled, balance string
-	duplicate                    bool // Answered from memory.
-	moved                        bool // This very message moved money.
+	total    int64     // What a sale amounts to now: the amount as last adjusted.
+	moved    int64     // What it takes from the account now; negative: what it gives.
+	held     int64     // What it holds of the account now.
+	refunded int64     // Given back of it by refunds.
+	original *record   // What it is built upon; nil for none.
+	built    []*record // Approved ones that are built upon this one, oldest first.
 }
 
 // book holds accounts and records. One lock: a decision and its record are one step, so the same message on two connections is
@@ -93,14 +86,15 @@ type book struct {
 	former   []*account          // Known from the state file only: not configured any more, kept for their records.
 	digest   digestKey
 	records  map[txKey]*record
-	ring     []*record // Oldest first, starting at head.
+	byName   map[naming]*record // The newest record under each name that an original can be called by.
+	ring     []*record          // Oldest first, starting at head.
 	head     int
 	authSeq  int
 	totals   Totals
 }
 
 func newBook(accounts []Account, key digestKey) (*book, error) {
-	b := &book{accounts: map[string]*account{}, digest: key, records: map[txKey]*record{}}
+	b := &book{accounts: map[string]*account{}, digest: key, records: map[txKey]*record{}, byName: map[naming]*record{}}
 	for _, a := range accounts {
 		if b.accounts[a.PAN] != nil {
 			return nil, fmt.Errorf("%s is configured twice", a)
@@ -119,105 +113,29 @@ func (b *book) reset() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, a := range b.order {
-		a.balance, a.wrongPINs = a.opening, 0
+		a.balance, a.held, a.wrongPINs = a.opening, 0, 0
 	}
 	b.former = nil
-	b.records, b.ring, b.head, b.totals = map[txKey]*record{}, nil, 0, Totals{}
-}
-
-// transact answers a financial request: from memory when it is known, else by a decision that is remembered.
-func (b *book) transact(req request) outcome {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if old := b.records[req.key]; old != nil {
-		b.totals.Duplicates++
-		if old.state == stateTombstone || old.content != req.content || old.mti != req.mti {
-			return outcome{code: codeDuplicate, settled: settlementDate(req.now), duplicate: true}
-		}
-		return outcome{code: old.code, auth: old.auth, settled: old.settled, balance: old.balance, duplicate: true}
-	}
-	r := &record{
-		key: req.key, mti: req.mti, kind: req.kind.name, content: req.content, account: req.account,
-		masked: req.masked, amount: req.amount, settled: settlementDate(req.now), at: req.now,
-	}
-	r.code = b.decide(req)
-	switch {
-	case r.code != codeApproved:
-		r.state = stateDeclined
-		b.totals.Declined++
-	case req.kind.debit == 0:
-		r.state = stateInquiry
-		r.balance = balanceField(req.account.balance)
-	default:
-		r.state = stateBooked
-		req.account.balance -= req.kind.debit * r.amount
-		b.totals.Booked++
-		b.totals.BookedAmount += req.kind.debit * r.amount
-		b.authSeq = b.authSeq%999_999 + 1
-		r.auth = fmt.Sprintf("%06d", b.authSeq)
-	}
-	b.remember(r)
-	return outcome{code: r.code, auth: r.auth, settled: r.settled, balance: r.balance, moved: r.state == stateBooked}
-}
-
-// decide is the order of the bank's checks: card, PIN, money.
-func (b *book) decide(req request) string {
-	if req.forced != "" {
-		return req.forced
-	}
-	if req.account == nil {
-		return codeUnknownCard
-	}
-	if code := req.account.acceptPIN(req.pin); code != "" {
-		return code
-	}
-	if req.kind.debit*req.amount > req.account.balance {
-		return codeNoMoney
-	}
-	return codeApproved
-}
-
-// reverse answers a 0400 or 0401. mti is the original's, from field 90.
-func (b *book) reverse(req request) outcome {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	out := outcome{settled: settlementDate(req.now)}
-	old := b.records[req.key]
-	switch {
-	case old == nil:
-		out.code = codeNotFound
-		b.totals.Tombstones++
-		b.remember(&record{
-			key: req.key, mti: req.mti, kind: "reversal", content: req.content, masked: req.masked, amount: req.amount,
-			state: stateTombstone, code: codeNotFound, settled: out.settled, at: req.now,
-		})
-	case old.content != req.content || old.mti != req.mti:
-		// The key fits and the content does not: one of the two messages is wrong, and moving money on a guess is worse
-		// than a reversal that stays open and is looked at.
-		out.code = codeFormat
-	case old.state == stateTombstone:
-		out.code, out.duplicate = codeNotFound, true
-	case old.state == stateBooked:
-		back := old.amount * kindDebit(old.kind)
-		old.account.balance += back
-		old.state = stateReversed
-		b.totals.Reversed++
-		b.totals.ReversedAmount += back
-		out.code, out.moved = codeApproved, true
-	default:
-		out.code, out.duplicate = codeApproved, old.state == stateReversed
-	}
-	return out
+	b.records, b.byName, b.ring, b.head, b.totals = map[txKey]*record{}, map[naming]*record{}, nil, 0, Totals{}
 }
 
 // remember files a new record and forgets the oldest when the book is full.
 func (b *book) remember(r *record) {
 	b.records[r.key] = r
+	for _, name := range r.names() {
+		b.byName[name] = r
+	}
 	if len(b.ring) < maxRecords {
 		b.ring = append(b.ring, r)
 		return
 	}
-	delete(b.records, b.ring[b.head].key)
+	old := b.ring[b.head]
+	delete(b.records, old.key)
+	for _, name := range old.names() {
+		if b.byName[name] == old {
+			delete(b.byName, name)
+		}
+	}
 	b.totals.Forgotten++
 	b.ring[b.head] = r
 	b.head = (b.head + 1) % len(b.ring)
@@ -229,10 +147,21 @@ func (b *book) oldestFirst() []*record {
 	return append(append(out, b.ring[b.head:]...), b.ring[:b.head]...)
 }
 
+// set changes what a record takes and holds, and the account and the totals with it.
+func (b *book) set(r *record, moved, held int64) {
+	r.account.balance -= moved - r.moved
+	r.account.held += held - r.held
+	r.moved, r.held = moved, held
+}
+
 // settlementDate is field 15: the calendar day, this bank has no earlier cut-off.
 func settlementDate(now time.Time) string { return now.Format("0102") }
 
 // balanceField is one block of field 54: account type 00, amount type 02 (available), currency, sign, amount.
-func balanceField(balance int64) string {
-	return "0002" + currency + "C" + fmt.Sprintf("%012d", balance)
+func balanceField(available int64) string {
+	sign := "C"
+	if available < 0 {
+		sign, available = "D", -available
+	}
+	return "0002" + currency + sign + fmt.Sprintf("%012d", min(available, maxAmount))
 }

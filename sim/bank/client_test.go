@@ -301,21 +301,27 @@ func balanceOf(tb testing.TB, b *Bank, pan string) int64 {
 	return 0
 }
 
-// checkBooks is the accountant: what left the accounts is what was booked and not booked back.
+// checkBooks is the accountant: what left the accounts and what they hold is what the bookings say, and the totals too.
 func checkBooks(tb testing.TB, b *Bank) {
 	tb.Helper()
 	view := b.Book()
-	var gone, booked int64
+	var gone, held, moved, holds int64
 	for _, a := range view.Balances {
 		gone += a.Opening - a.Balance
+		held += a.Held
 	}
 	for _, k := range view.Bookings {
-		if k.State == stateBooked {
-			booked += k.Amount
+		moved += k.Moved
+		holds += k.Held
+		switch k.State {
+		case stateReversed, stateDeclined, stateInquiry, stateTombstone, stateNoted:
+			if k.Moved != 0 || k.Held != 0 || k.Refunded != 0 {
+				tb.Errorf("a booking moves or holds in the wrong state: %+v", k)
+			}
 		}
 	}
-	if t := view.Totals; gone != t.BookedAmount-t.ReversedAmount || t.Forgotten == 0 && gone != booked {
-		tb.Errorf("accounts lost %d, bookings say %d, totals %+v", gone, booked, t)
+	if t := view.Totals; gone != t.BookedAmount-t.ReversedAmount || t.Forgotten == 0 && (gone != moved || held != holds) {
+		tb.Errorf("accounts lost %d and hold %d, bookings say %d and %d, totals %+v", gone, held, moved, holds, t)
 	}
 }
 

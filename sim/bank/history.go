@@ -14,6 +14,7 @@ type Entry struct {
 	Time         time.Time   `json:"time"`
 	Connection   string      `json:"connection"` // Number of the connection and the peer's address.
 	MTI          string      `json:"mti"`
+	Kind         string      `json:"kind,omitempty"`            // As in the book; empty for network messages and what was not understood.
 	Processing   string      `json:"processing_code,omitempty"` // Field 3.
 	Network      string      `json:"network_code,omitempty"`    // Field 70.
 	Trace        string      `json:"trace,omitempty"`           // Field 11.

@@ -74,7 +74,8 @@ var formats = [lastField + 1]format{
 	53:  {0, 16, numeric},      // Security control.
 	54:  {3, 120, alnum},       // Balances.
 	55:  {3, 510, hexText},     // Chip data.
-	60:  {3, 60, text},         // Private data.
+	60:  {3, 60, text},         // Transaction type and private data.
+	61:  {0, 12, alnum},        // Original's retrieval reference number.
 	64:  {0, macSize, hexText}, // MAC of peers without a secondary bitmap: defined, not used here.
 	70:  {0, 3, numeric},       // Network management code.
 	90:  {0, 42, numeric},      // Original: MTI 4, trace 6, date and time 10, acquirer 11, forwarder 11.

@@ -19,7 +19,8 @@ var (
 // result is the decision on one message.
 type result struct {
 	outcome
-	note string // For the history: names of fields, never their content.
+	kind string // For the history, as note.
+	note string // Names of fields, never their content.
 }
 
 // handle is the way of one message from frame to answer.
@@ -89,7 +90,7 @@ func (s *session) decide(m *message, data []byte, forced string, now time.Time) 
 		}
 		return s.reversal(m, forced, now)
 	}
-	k := kinds[kindKey{m.mti, m.get(3)}]
+	k := kindOf(m)
 	if !s.signedOn.Load() {
 		return refusal(codeUnsupported, "not signed on")
 	}
@@ -99,16 +100,23 @@ func (s *session) decide(m *message, data []byte, forced string, now time.Time) 
 	return s.financial(m, k, forced, now)
 }
 
-// financial is purchase, balance inquiry and what else the table of kinds has.
+// financial is every row of the table of kinds.
 func (s *session) financial(m *message, k *kind, forced string, now time.Time) result {
-	if fault := faultyRequest(m, k.required); fault != "" {
+	if fault := faultyRequest(m, k.required()); fault != "" {
 		return refusal(codeFormat, fault)
 	}
 	req := s.newRequest(m, now)
-	req.mti, req.kind, req.forced = m.mti, k, forced
-	if k.debit == 0 {
+	req.mti, req.kind, req.forced = firstTry(m.mti), k, forced
+	var fault string
+	if req.of, fault = referenceOf(m, req.account); fault != "" {
+		return refusal(codeFormat, fault)
+	}
+	switch {
+	case k.of != nil && !k.lone && !req.of.given && req.account != nil:
+		return refusal(codeFormat, "fields 61 and 90, or 38: missing, no original is named")
+	case k.does == actTell:
 		req.amount = 0
-	} else if req.amount == 0 {
+	case k.does != actNote && req.amount == 0:
 		return refusal(codeFormat, "field 4: amount is zero")
 	}
 	if req.account != nil {
@@ -117,10 +125,16 @@ func (s *session) financial(m *message, k *kind, forced string, now time.Time) r
 	out := s.bank.book.transact(req)
 	s.bank.touch()
 	note := ""
-	if out.code == codeSystem && req.pin == pinBroken && !out.duplicate {
+	switch {
+	case out.duplicate:
+	case out.code == codeSystem && req.pin == pinBroken:
 		note = "field 52: not a format 0 block of this card under the zone PIN key"
+	case out.code == codeNotFound:
+		note = "the original is not in the book, or not in force"
+	case out.code == codeOtherAmount:
+		note = "field 4: does not fit the original"
 	}
-	return result{outcome: out, note: note}
+	return result{outcome: out, kind: k.name, note: note}
 }
 
 // reversal is 0400 and its repeat 0401.
@@ -140,10 +154,13 @@ func (s *session) reversal(m *message, forced string, now time.Time) result {
 	out := s.bank.book.reverse(req)
 	s.bank.touch()
 	note := ""
-	if out.code == codeFormat {
+	switch out.code {
+	case codeFormat:
 		note = "fields 2, 3, 4 or 90: not those of the original"
+	case codeUnsupported:
+		note = "advices, notices and refunds are not reversed"
 	}
-	return result{outcome: out, note: note}
+	return result{outcome: out, kind: tombstone.name, note: note}
 }
 
 // network is sign-on, sign-off and echo.
@@ -168,7 +185,7 @@ func (s *session) network(m *message, forced string) result {
 
 func (s *session) newRequest(m *message, now time.Time) request {
 	req := request{
-		content: s.bank.digest.content(m), account: s.bank.book.accounts[m.get(2)], masked: maskPAN(m.get(2)), now: now,
+		content: s.bank.digest.content(m), account: s.bank.book.accounts[m.get(2)], masked: maskPAN(m.get(2)), merchant: m.get(42), now: now,
 	}
 	req.amount, _ = strconv.ParseInt(m.get(4), 10, 64) // Twelve digits, or absent and zero.
 	acquirer := m.value[32]
@@ -223,7 +240,7 @@ func (s *session) pack(m *message, echo []int, res result, bad *misdeeds, now ti
 		}
 	}
 	a.set(39, res.code)
-	if m.mti[1] == '2' || m.mti[1] == '4' {
+	if m.mti[1] != '8' {
 		if res.settled == "" {
 			res.settled = settlementDate(now)
 		}
@@ -279,7 +296,7 @@ func plusOne(value []byte) []byte {
 func entryOf(m *message, res result, now time.Time) Entry {
 	amount, _ := strconv.ParseInt(m.get(4), 10, 64) // Digits, or absent and zero.
 	e := Entry{
-		Time: now, MTI: m.mti, Processing: m.get(3), Network: m.get(70), Trace: m.get(11), RRN: m.get(37), Terminal: m.get(41),
+		Time: now, MTI: m.mti, Kind: res.kind, Processing: m.get(3), Network: m.get(70), Trace: m.get(11), RRN: m.get(37), Terminal: m.get(41),
 		Amount: amount, ResponseCode: res.code, Duplicate: res.duplicate, Booked: res.moved, Note: res.note,
 	}
 	if m.has(2) {

@@ -43,9 +43,14 @@ func TestResponseCodes(t *testing.T) {
 		"no terminal":                     {"0200", p.with(41, nil), "30"},
 		"no RRN":                          {"0200", p.with(37, nil), "30"},
 		"undefined field":                 {"0200", p.with(5, "1"), "30"},
-		"void":                            {"0200", p.with(3, "200000"), "12"},
-		"pre-authorisation":               {"0100", p.with(3, "030000"), "12"},
-		"refund":                          {"0220", p.with(3, "200000"), "12"},
+		"void without a type":             {"0200", p.with(3, "200000"), "12"},
+		"purchase of another type":        {"0200", p.with(60, "45"), "12"},
+		"purchase with half a type":       {"0200", p.with(60, "2"), "12"},
+		"purchase in another condition":   {"0200", p.with(25, "06"), "12"},
+		"pre-authorization as a purchase": {"0200", p.with(3, "030000", 25, "06", 60, "10"), "12"},
+		"void without an original":        {"0200", p.with(3, "200000", 60, "23"), "30"},
+		"void with half an original":      {"0200", p.with(3, "200000", 60, "23", 61, p[37]), "30"},
+		"notice without chip data":        {"0620", p.with(61, p[37], 90, strings.Repeat("0", 42)), "30"},
 		"purchase as 0201":                {"0201", p, "12"},
 		"other version":                   {"1200", p, "12"},
 		"echo":                            {"0800", network("301"), "00"},
@@ -90,7 +95,7 @@ func TestAnswerOfPurchase(t *testing.T) {
 	t.Parallel()
 	b := newBank(t)
 	c := signedOn(t, b)
-	p := purchase(7).withPIN(t, "123456").with(35, card1+"=3012", 48, "x", 60, "y")
+	p := purchase(7).withPIN(t, "123456").with(35, card1+"=3012", 48, "x", 60, "22y")
 	got := c.exchange("0200", p)
 	got.want(t, "0210", "00")
 	want := fields{15: "0309", 38: "000001", 39: "00"}

@@ -143,7 +143,7 @@ func TestBookForgetsTheOldest(t *testing.T) {
 		t.Fatal(err)
 	}
 	acc := b.accounts[card1]
-	k := kinds[kindKey{"0200", "000000"}]
+	k := kindsByName["purchase"]
 	req := func(n int) request {
 		return request{key: txKey{trace: [6]byte{byte(n), byte(n >> 8), byte(n >> 16)}}, mti: "0200", kind: k, account: acc, amount: 1}
 	}

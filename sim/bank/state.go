@@ -14,7 +14,9 @@ import (
 )
 
 const (
-	stateVersion = 1
+	stateVersion = 2
+	// stateVersion1 had purchases and balance inquiries only; it is still read.
+	stateVersion1 = 1
 	// saveDelay gathers changes: at most one save in this time. A kill loses no more than this; Stop loses nothing.
 	saveDelay = time.Second
 	// saveShare keeps a big book from being written all the time: after a save that took t, the next one waits saveShare times t.
@@ -36,6 +38,7 @@ type accountJSON struct {
 	PAN       string `json:"pan"` // Masked.
 	Opening   int64  `json:"opening"`
 	Balance   int64  `json:"balance"`
+	Held      int64  `json:"held,omitempty"`
 	WrongPINs int    `json:"wrong_pins"`
 }
 
@@ -53,6 +56,14 @@ type recordJSON struct {
 	Settled string    `json:"settled"`
 	Balance string    `json:"balance,omitempty"`
 	At      time.Time `json:"at"`
+
+	Naming   string `json:"naming,omitempty"`
+	Merchant string `json:"merchant,omitempty"`
+	Original int    `json:"original,omitempty"` // Place in Records, from 1; 0 for none or a forgotten one.
+	Total    int64  `json:"total,omitempty"`
+	Moved    int64  `json:"moved,omitempty"`
+	Held     int64  `json:"held,omitempty"`
+	Refunded int64  `json:"refunded,omitempty"`
 }
 
 // saveLoop writes the book a moment after it has changed.
@@ -124,18 +135,21 @@ func (b *book) state() stateJSON {
 		for _, a := range list {
 			place[a] = len(out.Accounts)
 			out.Accounts = append(out.Accounts, accountJSON{
-				Digest: a.digest, PAN: a.masked, Opening: a.opening, Balance: a.balance, WrongPINs: a.wrongPINs,
+				Digest: a.digest, PAN: a.masked, Opening: a.opening, Balance: a.balance, Held: a.held, WrongPINs: a.wrongPINs,
 			})
 		}
 	}
-	for _, r := range b.oldestFirst() {
+	records := map[*record]int{}
+	for i, r := range b.oldestFirst() {
+		records[r] = i + 1
 		key := make([]byte, 0, keySize)
 		key = append(append(key, r.key.acquirer[:]...), r.key.rrn[:]...)
 		key = append(append(key, r.key.terminal[:]...), r.key.trace[:]...)
 		out.Records = append(out.Records, recordJSON{
-			Key: string(key), MTI: r.mti, Kind: r.kind, Content: hex.EncodeToString(r.content[:]),
+			Key: string(key), MTI: r.mti, Kind: r.kind.name, Content: hex.EncodeToString(r.content[:]),
 			Account: place[r.account], PAN: r.masked, Amount: r.amount, State: r.state, Code: r.code, Auth: r.auth,
 			Settled: r.settled, Balance: r.balance, At: r.at,
+			Naming: r.naming, Merchant: r.merchant, Original: records[r.original], Total: r.total, Moved: r.moved, Held: r.held, Refunded: r.refunded,
 		})
 	}
 	return out
@@ -166,7 +180,7 @@ func (b *Bank) loadState() error {
 func (b *book) restore(state stateJSON) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if state.Version != stateVersion {
+	if state.Version != stateVersion && state.Version != stateVersion1 {
 		return fmt.Errorf("version %d, need %d", state.Version, stateVersion)
 	}
 	if state.KeyCheck != b.digest.of("") {
@@ -181,7 +195,7 @@ func (b *book) restore(state stateJSON) error {
 	}
 	var accounts []*account
 	for i, in := range state.Accounts {
-		if in.Balance < 0 || in.Balance > maxAmount || in.WrongPINs < 0 {
+		if in.Balance < -maxAmount || in.Balance > maxAmount || in.Held < 0 || in.WrongPINs < 0 {
 			return fmt.Errorf("account %d is out of range", i)
 		}
 		a := configured[in.Digest]
@@ -190,15 +204,20 @@ func (b *book) restore(state stateJSON) error {
 			b.former = append(b.former, a)
 		}
 		// A changed opening balance keeps the difference that the bookings made.
-		a.balance, a.wrongPINs = min(max(0, a.opening-in.Opening+in.Balance), maxAmount), in.WrongPINs
+		a.balance, a.held, a.wrongPINs = a.opening-in.Opening+in.Balance, in.Held, in.WrongPINs
 		accounts = append(accounts, a)
 	}
+	records := make([]*record, 0, len(state.Records))
 	for i, in := range state.Records {
-		r, err := in.record(accounts)
+		if state.Version == stateVersion1 {
+			in.fromVersion1()
+		}
+		r, err := in.record(accounts, records)
 		if err != nil {
 			return fmt.Errorf("record %d: %w", i, err)
 		}
 		b.remember(r)
+		records = append(records, r)
 	}
 	b.authSeq, b.totals = state.AuthSeq, state.Totals
 	return nil
@@ -206,10 +225,20 @@ func (b *book) restore(state stateJSON) error {
 
 const keySize = 11 + 12 + 8 + 6
 
-func (in recordJSON) record(accounts []*account) (*record, error) {
+// fromVersion1 fills in what records of version 1 did not say.
+func (in *recordJSON) fromVersion1() {
+	in.Total = in.Amount
+	if in.State == stateBooked {
+		in.Moved = in.Amount
+	}
+}
+
+// record makes a record; older are those in front of it, among which its original is.
+func (in recordJSON) record(accounts []*account, older []*record) (*record, error) {
 	r := &record{
-		mti: in.MTI, kind: in.Kind, masked: in.PAN, amount: in.Amount, state: in.State, code: in.Code, auth: in.Auth,
-		settled: in.Settled, balance: in.Balance, at: in.At,
+		mti: in.MTI, kind: kindsByName[in.Kind], masked: in.PAN, amount: in.Amount, state: in.State, code: in.Code, auth: in.Auth,
+		settled: in.Settled, balance: in.Balance, at: in.At, naming: in.Naming, merchant: in.Merchant,
+		total: in.Total, moved: in.Moved, held: in.Held, refunded: in.Refunded,
 	}
 	content, err := hex.DecodeString(in.Content)
 	if err != nil || len(content) != len(r.content) || len(in.Key) != keySize {
@@ -220,16 +249,31 @@ func (in recordJSON) record(accounts []*account) (*record, error) {
 	copy(r.key.rrn[:], in.Key[11:])
 	copy(r.key.terminal[:], in.Key[11+12:])
 	copy(r.key.trace[:], in.Key[11+12+8:])
+	if r.kind == nil {
+		return nil, errors.New("unknown kind")
+	}
+	moved := false
 	switch in.State {
-	case stateBooked, stateReversed, stateDeclined, stateInquiry, stateTombstone:
+	case stateBooked, stateReversed, stateHeld, stateCompleted, stateVoided, stateNoted:
+		moved = true
+	case stateDeclined, stateInquiry, stateTombstone:
 	default:
 		return nil, errors.New("unknown state")
 	}
-	switch moved := in.State == stateBooked || in.State == stateReversed; {
+	switch {
 	case in.Account >= 0 && in.Account < len(accounts):
 		r.account = accounts[in.Account]
 	case in.Account != -1 || moved:
 		return nil, errors.New("no such account")
+	}
+	switch {
+	case in.Original < 0 || in.Original > len(older):
+		return nil, errors.New("no such original")
+	case in.Original > 0:
+		r.original = older[in.Original-1]
+		if in.State != stateReversed {
+			r.original.built = append(r.original.built, r)
+		}
 	}
 	return r, nil
 }

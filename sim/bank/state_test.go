@@ -135,15 +135,19 @@ func TestDamagedState(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, change := range map[string]func(string) string{
-		"empty":          func(string) string { return "" },
-		"cut":            func(s string) string { return s[:len(s)/2] },
-		"other version":  func(s string) string { return strings.Replace(s, `"version":1`, `"version":2`, 1) },
-		"unknown name":   func(s string) string { return strings.Replace(s, `"version"`, `"x":1,"version"`, 1) },
-		"no account":     func(s string) string { return strings.Replace(s, `"account":0`, `"account":-1`, 1) },
-		"wrong account":  func(s string) string { return strings.Replace(s, `"account":0`, `"account":9`, 1) },
-		"unknown state":  func(s string) string { return strings.Replace(s, `"state":"booked"`, `"state":"x"`, 1) },
-		"short key":      func(s string) string { return strings.Replace(s, `"key":"0`, `"key":"`, 1) },
-		"balance":        func(s string) string { return strings.Replace(s, `"balance":`, `"balance":-`, 1) },
+		"empty":         func(string) string { return "" },
+		"cut":           func(s string) string { return s[:len(s)/2] },
+		"other version": func(s string) string { return strings.Replace(s, `"version":2`, `"version":3`, 1) },
+		"unknown name":  func(s string) string { return strings.Replace(s, `"version"`, `"x":1,"version"`, 1) },
+		"no account":    func(s string) string { return strings.Replace(s, `"account":0`, `"account":-1`, 1) },
+		"wrong account": func(s string) string { return strings.Replace(s, `"account":0`, `"account":9`, 1) },
+		"unknown state": func(s string) string { return strings.Replace(s, `"state":"booked"`, `"state":"x"`, 1) },
+		"short key":     func(s string) string { return strings.Replace(s, `"key":"0`, `"key":"`, 1) },
+		"balance":       func(s string) string { return strings.Replace(s, `"balance":`, `"balance":99999`, 1) },
+		"unknown kind":  func(s string) string { return strings.Replace(s, `"kind":"purchase"`, `"kind":"x"`, 1) },
+		"wrong original": func(s string) string {
+			return strings.Replace(s, `"kind":"purchase"`, `"original":1,"kind":"purchase"`, 1)
+		},
 		"authorisations": func(s string) string { return strings.Replace(s, `"auth_seq":`, `"auth_seq":-`, 1) },
 	} {
 		bad := change(string(good))
