@@ -38,6 +38,8 @@ type PINFormat string
 const (
 	PINISO0    PINFormat = "01"
 	PINSM4Wide PINFormat = "sm4-wide" // 16 bytes, facts/unionpay.md §6 form B
+	// PINSM4Padded is a block of format 0 and eight zero bytes, facts/unionpay.md §6 form A.
+	PINSM4Padded PINFormat = "sm4-8+8"
 )
 
 // PINTranslation asks to move a PIN block from one key to another (P9). PAN is the same on both sides by construction.

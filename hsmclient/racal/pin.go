@@ -23,7 +23,7 @@ var pinFormatCodes = map[command.PINFormat]struct {
 	alg  keys.Algorithm
 }{
 	command.PINISO0:    {"01", keys.TDES},
-	command.PINSM4Wide: {"91", keys.SM4},
+	command.PINSM4Wide: {"91", keys.SM4}, command.PINSM4Padded: {"93", keys.SM4},
 }
 
 // TranslatePIN implements driver.PINTranslator: CA from a terminal's PIN key, CC from a zone PIN key, TI where SM4 is on

@@ -168,6 +168,8 @@ func TestRequestBytes(t *testing.T) {
 			pin(command.PINTranslation{From: zone, To: zone, FromFormat: command.PINISO0, ToFormat: command.PINISO0, Block: block8, PAN: pan})},
 		{"TI", "TI1R" + hex32 + "2U" + hex32 + "12" + hex32b + "9150000025321401500000253214", "TJ000491DDDA0A7C12CFAA01",
 			pin(command.PINTranslation{From: sm4(keys.PINKey), To: zone, FromFormat: command.PINSM4Wide, ToFormat: command.PINISO0, Block: block16, PAN: pan})},
+		{"TI padded", "TI1R" + hex32 + "2U" + hex32 + "12" + hex32b + "9350000025321401500000253214", "TJ000491DDDA0A7C12CFAA01",
+			pin(command.PINTranslation{From: sm4(keys.PINKey), To: zone, FromFormat: command.PINSM4Padded, ToFormat: command.PINISO0, Block: block16, PAN: pan})},
 		{"M6", "M600111003U" + hex32 + "0003abc", "M700" + kcv16, mac(command.MACInput{Key: tdes(keys.MACKey), Algorithm: command.MACAlg1, Data: []byte("abc")})},
 		{"M6 alg 3", "M600131008U" + hex32 + "0003abc", "M700" + kcv16, mac(command.MACInput{Key: tdes(keys.Seal), Algorithm: command.MACAlg3, Data: []byte("abc")})},
 		{"S0", "S00110003R" + hex32 + "0000020003abc" + strings.Repeat("0", 32), "S100" + hex32, mac(command.MACInput{Key: sm4(keys.MACKey), Algorithm: command.MACSM4CBC, Data: []byte("abc")})},

@@ -9,11 +9,13 @@ import (
 	"github.com/keyward/keyward/iso"
 	"github.com/keyward/keyward/iso/unionpay"
 	"github.com/keyward/keyward/iso/unionpay/kind"
+	"github.com/keyward/keyward/iso/unionpay/profile"
 	"github.com/keyward/keyward/keys/workset"
 )
 
 // incoming is one message on its way through posp.
 type incoming struct {
+	from     origin
 	raw      []byte // as received, without the 2-byte length
 	packet   *unionpay.Packet
 	msg      *iso.Message
@@ -21,8 +23,9 @@ type incoming struct {
 	f60      unionpay.F60
 	at       time.Time
 	terminal *device.Terminal
-	set      *workset.Set // whose MAK made the message's MAC; nil before that is known
-	entry    txn.ID       // the transaction that this message began; zero for none, a repeat included
+	profile  *profile.Profile // of the terminal; nil before that is known
+	set      *workset.Set     // whose MAK made the message's MAC; nil before that is known
+	entry    txn.ID           // the transaction that this message began; zero for none, a repeat included
 }
 
 // outgoing is what becomes of a message. A nil frame means that nothing is answered.
@@ -62,7 +65,7 @@ func (f *flow) refuseMACed(ctx context.Context, in *incoming, code, why string) 
 
 // plain answers without MAC; fill may add fields.
 func (f *flow) plain(in *incoming, code string, cause error, fill func(*iso.Message)) outgoing {
-	p, err := in.packet.Answer(0)
+	p, err := in.answerPacket()
 	if err != nil {
 		return outgoing{err: err, closes: true}
 	}
@@ -96,7 +99,7 @@ func (f *flow) stamp(m *iso.Message, at time.Time) {
 // answer makes the answer to an authentic message from a host's or our own reply, with a MAC by the key of the request.
 func (f *flow) answer(ctx context.Context, in *incoming, reply txn.Reply) outgoing {
 	out := outgoing{code: reply.Code, rrn: reply.RRN}
-	p, err := in.packet.Answer(0)
+	p, err := in.answerPacket()
 	if err != nil {
 		out.err = err
 		return out
@@ -135,7 +138,7 @@ func (f *flow) encodeMACed(ctx context.Context, in *incoming, p *unionpay.Packet
 	if err != nil {
 		return nil, err
 	}
-	mac, err := f.macOf(ctx, in.set, mab)
+	mac, err := f.macOf(ctx, in.profile, in.set, mab)
 	if err != nil {
 		return nil, err
 	}
@@ -149,4 +152,13 @@ func setIf(m *iso.Message, field int, value string) {
 	if value != "" {
 		m.Set(field, value)
 	}
+}
+
+// answerPacket begins the answer to a message: its type and transport header.
+func (in *incoming) answerPacket() (*unionpay.Packet, error) {
+	p, err := in.packet.Answer(0)
+	if err == nil && in.profile != nil {
+		in.profile.Answer(p, in.packet)
+	}
+	return p, err
 }

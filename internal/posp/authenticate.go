@@ -2,12 +2,13 @@ package posp
 
 import (
 	"context"
-	"encoding/hex"
 	"time"
 
 	"github.com/keyward/keyward/hsmclient/command"
+	"github.com/keyward/keyward/internal/txn"
 	"github.com/keyward/keyward/iso"
 	"github.com/keyward/keyward/iso/unionpay"
+	"github.com/keyward/keyward/iso/unionpay/profile"
 	"github.com/keyward/keyward/keys"
 	"github.com/keyward/keyward/keys/workset"
 )
@@ -57,7 +58,7 @@ func (f *flow) authenticate(ctx context.Context, in *incoming, candidates []*wor
 				continue
 			}
 			tried[set.Version] = true
-			good, err := f.verify(ctx, set, mab, mac)
+			good, err := f.verify(ctx, in.profile, set, mab, mac)
 			if err != nil {
 				return &refusal{code: codeSystem, why: "verify the MAC", err: err}
 			}
@@ -74,40 +75,59 @@ func (f *flow) authenticate(ctx context.Context, in *incoming, candidates []*wor
 	return &refusal{code: codeBadMAC, why: "MAC is wrong"}
 }
 
-// verify has the HSM compare the MAC. UnionPay's: the XOR of all blocks, as 16 hex characters, CBC-MACed; field 64 is the first
-// four bytes of the result in hex (facts/unionpay.md §4).
-func (f *flow) verify(ctx context.Context, set *workset.Set, mab, field64 []byte) (bool, error) {
-	expect := make([]byte, len(field64)/2)
-	if _, err := hex.Decode(expect, field64); err != nil {
-		return false, nil // A field that is not hex text is simply a wrong MAC.
+// verify has the HSM compare the MAC, as the terminal's profile has it (facts/unionpay.md §4).
+func (f *flow) verify(ctx context.Context, p *profile.Profile, set *workset.Set, mab, field64 []byte) (bool, error) {
+	expect, ok := p.Expected(field64)
+	if !ok {
+		return false, nil // A field that no MAC looks like is simply a wrong MAC.
 	}
-	folded := unionpay.Fold(mab)
 	ctx, cancel := context.WithTimeout(ctx, f.cfg.HSMTimeout.Std())
 	defer cancel()
-	return f.hsm.VerifyMAC(ctx, macInput(set, folded[:]), expect)
+	return f.hsm.VerifyMAC(ctx, macInput(p, set, mab), expect)
 }
 
 // macOf makes field 64 of an answer.
-func (f *flow) macOf(ctx context.Context, set *workset.Set, mab []byte) ([]byte, error) {
-	folded := unionpay.Fold(mab)
+func (f *flow) macOf(ctx context.Context, p *profile.Profile, set *workset.Set, mab []byte) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, f.cfg.HSMTimeout.Std())
 	defer cancel()
-	full, err := f.hsm.MAC(ctx, macInput(set, folded[:]))
+	full, err := f.hsm.MAC(ctx, macInput(p, set, mab))
 	if err != nil {
 		return nil, err
 	}
-	const upper = "0123456789ABCDEF"
-	out := make([]byte, 0, 8)
-	for _, b := range full[:4] {
-		out = append(out, upper[b>>4], upper[b&15])
-	}
-	return out, nil
+	return p.Field64(full), nil
 }
 
-func macInput(set *workset.Set, data []byte) command.MACInput {
-	in := command.MACInput{Key: set.MAK, Algorithm: command.MACAlg1, Data: data}
-	if set.MAK.Algorithm == keys.SM4 {
+// macInput is the HSM's part of a MAC.
+func macInput(p *profile.Profile, set *workset.Set, mab []byte) command.MACInput {
+	data, mac := p.MACData(set.MAK.Algorithm, mab)
+	in := command.MACInput{Key: set.MAK, Data: data, Algorithm: command.MACAlg1}
+	switch {
+	case mac == profile.MACRetail:
+		in.Algorithm = command.MACAlg3
+	case mac == profile.MACCMAC:
+		in.Algorithm = command.MACCMAC
+	case set.MAK.Algorithm == keys.SM4:
 		in.Algorithm = command.MACSM4CBC
 	}
 	return in
+}
+
+// managed runs a management flow. Where the terminal's profile has a MAC on this type of message, it must be authentic first.
+func (f *flow) managed(ctx context.Context, in *incoming, next func(*incoming) error) outgoing {
+	if in.profile.MustMAC(in.msg) {
+		candidates := f.candidates(ctx, in, false)
+		if len(candidates) == 0 {
+			return f.refuse(in, codeSignOn, "terminal is not signed on")
+		}
+		if err := f.authenticate(ctx, in, candidates); err != nil {
+			return f.refuseFor(ctx, in, err)
+		}
+	}
+	if err := next(in); err != nil {
+		return f.refuseFor(ctx, in, err)
+	}
+	if in.set != nil {
+		return f.answer(ctx, in, txn.Reply{Code: codeOK})
+	}
+	return f.plain(in, codeOK, nil, nil)
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/keyward/keyward/internal/posp/journal"
 	"github.com/keyward/keyward/internal/service"
 	"github.com/keyward/keyward/iso/unionpay"
+	"github.com/keyward/keyward/iso/unionpay/profile"
 	"github.com/keyward/keyward/keys"
 )
 
@@ -19,7 +20,7 @@ type Config struct {
 	Log      service.LogConfig      `yaml:"log"`
 	Database service.DatabaseConfig `yaml:"database"`
 	// Terminals are the listeners for POS terminals.
-	Terminals []service.ListenerConfig `yaml:"terminals"`
+	Terminals []TerminalListener `yaml:"terminals"`
 	// Operations is the HTTP listener for operators and for the issuer's requests.
 	Operations service.ListenerConfig `yaml:"operations"`
 	KeyService KeyServiceAddr         `yaml:"key_service"`
@@ -30,6 +31,8 @@ type Config struct {
 	SealKey      KeyConfig           `yaml:"seal_key"`
 	Journal      JournalConfig       `yaml:"journal"`
 	Flow         FlowConfig          `yaml:"flow"`
+	// Profiles are families of terminals beside the built-in ones (docs/profiles.md).
+	Profiles []profile.Profile `yaml:"profiles"`
 }
 
 // KeyServiceAddr tells where the key service is; posp relays card issuing to it and cannot do it itself (P1).
@@ -110,6 +113,8 @@ type FlowConfig struct {
 	MaxAmount     int64            `yaml:"max_amount"`  // in fen
 	// SignOnsPerMinute bounds the fresh sign-ons of one terminal.
 	SignOnsPerMinute int `yaml:"sign_ons_per_minute"`
+	// MessagesPerSecond bounds the messages of one terminal from one address, on average.
+	MessagesPerSecond int `yaml:"messages_per_second"`
 	// AllowCallerID accepts the caller-id block of dial-up concentrators (P12).
 	AllowCallerID bool `yaml:"allow_caller_id"`
 
@@ -133,7 +138,7 @@ func DefaultConfig() Config {
 		Flow: FlowConfig{
 			TotalTimeout: service.Duration(50 * time.Second), HostTimeout: service.Duration(30 * time.Second),
 			HSMTimeout: service.Duration(5 * time.Second), RecordTimeout: service.Duration(5 * time.Second),
-			Timezone: "Asia/Shanghai", AcquirerID: "00010000", MaxAmount: 999_999_999_999, SignOnsPerMinute: 30,
+			Timezone: "Asia/Shanghai", AcquirerID: "00010000", MaxAmount: 999_999_999_999, SignOnsPerMinute: 30, MessagesPerSecond: 20,
 		},
 	}
 }
@@ -149,6 +154,9 @@ func (c *Config) Validate() error {
 	need(c.Instance != "", "instance: give this posp a name that it keeps, for example posp-1")
 	need(c.Database.URLFile != "", "database.url_file: name the file that holds the connection string")
 	need(len(c.Terminals) > 0, "terminals: at least one listener is needed")
+	for i, l := range c.Terminals {
+		errs = append(errs, l.check(fmt.Sprintf("terminals[%d]", i)))
+	}
 	need(c.Journal.Dir != "", "journal.dir: name a directory of its own for the spool")
 	errs = append(errs, c.HSM.Check(c.Profile), c.HSMOperation.Check())
 	need(len(c.Hosts) > 0, "hosts: at least one is needed")
@@ -156,7 +164,8 @@ func (c *Config) Validate() error {
 	for _, k := range c.placedKeys() {
 		errs = append(errs, k.key.check(k.place))
 	}
-	errs = append(errs, c.Flow.complete(), c.checkProduction())
+	_, err := profile.NewList(c.Profiles)
+	errs = append(errs, err, c.Flow.complete(), c.checkProduction())
 	return errors.Join(errs...)
 }
 
@@ -180,6 +189,9 @@ func (f *FlowConfig) complete() error {
 	}
 	if f.MaxAmount <= 0 || f.SignOnsPerMinute <= 0 {
 		errs = append(errs, errors.New("flow.max_amount and flow.sign_ons_per_minute must be above zero"))
+	}
+	if f.MessagesPerSecond <= 0 {
+		errs = append(errs, errors.New("flow.messages_per_second must be above zero"))
 	}
 	if n := len(f.AcquirerID); n < 1 || n > 11 {
 		errs = append(errs, errors.New("flow.acquirer_id must have 1 to 11 digits"))

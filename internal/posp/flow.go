@@ -19,6 +19,7 @@ import (
 	"github.com/keyward/keyward/internal/posp/seal"
 	"github.com/keyward/keyward/internal/posp/workkeys"
 	"github.com/keyward/keyward/internal/txn"
+	"github.com/keyward/keyward/iso/unionpay/profile"
 )
 
 // HSM is what the flows need of the hardware. The online group of the device offers no more than this (P1).
@@ -32,6 +33,7 @@ type HSM interface {
 // flow holds what the flows work with.
 type flow struct {
 	cfg       FlowConfig
+	profiles  *profile.List
 	devices   *device.Table
 	reload    func(ctx context.Context, terminal string) error // of one terminal's row in devices
 	keys      *workkeys.Keeper

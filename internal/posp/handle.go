@@ -14,11 +14,11 @@ import (
 )
 
 // handle takes one frame from a terminal's connection, has a flow decide, and hands over the answer.
-func (f *flow) handle(ctx context.Context, conn *link.Conn, frame []byte) {
+func (f *flow) handle(ctx context.Context, conn *link.Conn, from origin, frame []byte) {
 	began := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, f.cfg.TotalTimeout.Std())
 	defer cancel()
-	in, out := f.decide(ctx, frame)
+	in, out := f.decide(ctx, from, frame)
 	defer f.handovers.end(in.entry)
 	if out.closes {
 		f.metrics.framing.Inc()
@@ -78,9 +78,9 @@ func (f *flow) write(ctx context.Context, conn *link.Conn, out *outgoing) error 
 }
 
 // decide is step 1 and the first half of step 2 of every flow: decode, look the terminal up, and choose the flow.
-func (f *flow) decide(ctx context.Context, frame []byte) (*incoming, outgoing) {
+func (f *flow) decide(ctx context.Context, from origin, frame []byte) (*incoming, outgoing) {
 	// Step 1: decode. A fault in front of the message ends the connection; one inside is answered 30.
-	in := &incoming{raw: frame, at: f.now()}
+	in := &incoming{from: from, raw: frame, at: f.now()}
 	packet, err := unionpay.Parse(frame, f.cfg.parseOptions...)
 	if packet == nil {
 		return in, outgoing{err: err, closes: true}
@@ -107,8 +107,15 @@ func (f *flow) decide(ctx context.Context, frame []byte) (*incoming, outgoing) {
 	if refused := f.lookup(ctx, in, id); refused != nil {
 		return in, *refused
 	}
+	// Who sent it, and how many of them: before anything costs the HSM or the database.
+	if refused := f.may(in); refused != nil {
+		return in, *refused
+	}
 	if !known {
 		return in, f.refuse(in, codeUnsupported, "transaction is not in the table of this dialect")
+	}
+	if row.Kind == kind.SignOn {
+		return in, f.signOn(ctx, in) // in a queue of its own, so that a storm takes no place of a transaction
 	}
 	release, err := f.admission.transaction(ctx)
 	if err != nil {
@@ -116,12 +123,10 @@ func (f *flow) decide(ctx context.Context, frame []byte) (*incoming, outgoing) {
 	}
 	defer release()
 	switch row.Kind {
-	case kind.SignOn:
-		return in, f.signOn(ctx, in)
 	case kind.SignOff:
-		return in, f.signOff(in)
+		return in, f.managed(ctx, in, f.signOff)
 	case kind.Echo:
-		return in, f.plain(in, codeOK, nil, nil)
+		return in, f.managed(ctx, in, func(*incoming) error { return nil })
 	case kind.Purchase, kind.Balance:
 		return in, f.trade(ctx, in, f.purchase)
 	case kind.Reversal:
@@ -155,6 +160,14 @@ func (f *flow) lookup(ctx context.Context, in *incoming, id string) *outgoing {
 		return &out
 	}
 	in.terminal = terminal
+	if in.profile, ok = f.profiles.Find(terminal.Profile); !ok {
+		out := f.refuse(in, codeSystem, "the registry gives the terminal the profile "+terminal.Profile+", which this posp does not have; add it to profiles in its configuration")
+		return &out
+	}
+	if err := in.profile.CheckCaller(in.packet); err != nil {
+		out := f.plain(in, codeFormat, err, nil)
+		return &out
+	}
 	if merchant, _ := in.msg.Get(iso.Merchant); merchant != terminal.Merchant {
 		out := f.refuse(in, codeMerchant, "merchant is not the terminal's")
 		return &out
@@ -172,7 +185,7 @@ func (f *flow) malformed(in *incoming, cause error) outgoing {
 	if in.msg.MTI() == "" {
 		in.msg.SetMTI(unreadableMTI)
 	}
-	p, err := in.packet.Answer(0)
+	p, err := in.answerPacket()
 	if err != nil {
 		return outgoing{err: cause, closes: true}
 	}

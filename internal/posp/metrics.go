@@ -16,6 +16,7 @@ type metrics struct {
 	macFailures prometheus.Counter
 	duplicates  prometheus.Counter
 	weaker      prometheus.Counter
+	singleDES   prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer) (*metrics, error) {
@@ -35,6 +36,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		macFailures: count("posp_mac_failures_total", "Messages with a wrong MAC."),
 		duplicates:  count("posp_duplicates_total", "Messages that repeat an earlier one, or its trace number."),
 		weaker:      count("posp_weaker_requests_total", "Sign-ons that asked for another algorithm than the registry has."),
+		singleDES:   count("posp_single_des_sign_ons_total", "Sign-ons of old terminals with single DES keys."),
 	}
 	for _, kind := range []string{"sign-on", "purchase", "balance inquiry", "reversal"} {
 		m.messages.WithLabelValues(kind, codeOK)
@@ -43,7 +45,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 	if reg == nil {
 		return m, nil
 	}
-	for _, c := range []prometheus.Collector{m.messages, m.latency, m.framing, m.malformed, m.macFailures, m.duplicates, m.weaker} {
+	for _, c := range []prometheus.Collector{m.messages, m.latency, m.framing, m.malformed, m.macFailures, m.duplicates, m.weaker, m.singleDES} {
 		if err := reg.Register(c); err != nil {
 			return nil, fmt.Errorf("register posp metrics: %w", err)
 		}

@@ -25,7 +25,7 @@ import (
 	"github.com/keyward/keyward/internal/posp/workkeys"
 	"github.com/keyward/keyward/internal/service"
 	"github.com/keyward/keyward/internal/spool"
-	"github.com/keyward/keyward/iso/unionpay"
+	"github.com/keyward/keyward/iso/unionpay/profile"
 )
 
 // Bounds of the parts' stops, last started first. Together they stay below what supervisors allow (30 s).
@@ -74,13 +74,21 @@ func New(opt Options) (*App, error) {
 	if err != nil {
 		return nil, err
 	}
+	profiles, err := profile.NewList(opt.Config.Profiles)
+	if err != nil {
+		return nil, err
+	}
+	admission, err := newAdmission(opt.Config.Flow, opt.Registry, opt.Now)
+	if err != nil {
+		return nil, err
+	}
 	life := service.NewLifecycle(opt.Log)
 	return &App{
 		opt: opt, life: life, ready: &service.Ready{}, stopping: make(chan struct{}),
 		flow: &flow{
 			fail: life.Fail,
-			cfg:  opt.Config.Flow, hsm: opt.HSM, hosts: downstreams, metrics: m, events: newEvents(), log: opt.Log, now: opt.Now,
-			admission: newAdmission(opt.Config.Flow.SignOnsPerMinute, opt.Now), handovers: newHandovers(),
+			cfg:  opt.Config.Flow, profiles: profiles, hsm: opt.HSM, hosts: downstreams, metrics: m, events: newEvents(), log: opt.Log, now: opt.Now,
+			admission: admission, handovers: newHandovers(),
 		},
 	}, nil
 }
@@ -175,38 +183,6 @@ func (a *App) Wait(ctx context.Context) error { return a.life.Wait(ctx) }
 
 // Events are the messages as they happen.
 func (a *App) Events() *Events { return a.flow.events }
-
-func (a *App) startTerminals(ctx context.Context) error {
-	for i, l := range a.opt.Config.Terminals {
-		cfg := link.ServerConfig{
-			Name: fmt.Sprintf("terminals-%d", i+1), Addr: l.Addr, MaxFrame: unionpay.MaxFrame, Handler: a.flow.handle, Log: a.opt.Log,
-			Registerer: a.opt.Registry,
-			OnBadFrame: func(link.Reason) { a.flow.metrics.framing.Inc() },
-		}
-		if l.TLS != nil {
-			tlsConfig, err := httpapi.ServerTLS(l.TLS.Cert, string(l.TLS.Key), l.TLS.CA)
-			if err != nil {
-				return fmt.Errorf("terminal listener %s: %w", l.Addr, err)
-			}
-			cfg.TLS = tlsConfig
-		}
-		listener, err := httpapi.Listen(ctx, l.Addr)
-		if err != nil {
-			return err
-		}
-		cfg.Listener = listener
-		server, err := link.NewServer(cfg)
-		if err != nil {
-			return errors.Join(err, listener.Close())
-		}
-		if err := server.Start(ctx); err != nil {
-			return err
-		}
-		a.life.Add("terminals at "+l.Addr, drainTime, server.Stop)
-		a.terminals = append(a.terminals, server)
-	}
-	return nil
-}
 
 // sealer waits, within the start's bound, for the HSM to compute the sealing keys.
 func (a *App) sealer(ctx context.Context) (*seal.Sealer, error) {

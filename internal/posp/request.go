@@ -3,6 +3,7 @@ package posp
 import (
 	"context"
 	"encoding/binary"
+	"fmt"
 	"strings"
 
 	"github.com/keyward/keyward/hsmclient/command"
@@ -12,6 +13,8 @@ import (
 	"github.com/keyward/keyward/iso"
 	"github.com/keyward/keyward/iso/unionpay"
 	"github.com/keyward/keyward/iso/unionpay/kind"
+	"github.com/keyward/keyward/iso/unionpay/profile"
+	"github.com/keyward/keyward/keys"
 	"github.com/keyward/keyward/keys/secret"
 )
 
@@ -34,7 +37,7 @@ func (f *flow) request(ctx context.Context, in *incoming) (*txn.Request, error) 
 	req := &txn.Request{
 		Kind: txn.Purchase, Key: in.key(m.MTI()), ReceivedAt: in.at, ProcCode: get(iso.ProcessingCode), Currency: get(iso.Currency),
 		Expiry: get(iso.Expiry), EntryMode: get(iso.EntryMode), CardSeq: get(iso.CardSequence), Condition: get(iso.ConditionCode),
-		PINLength: get(iso.PINCaptureCode), PINBlock: m.Secret(iso.PINBlock),
+		PINLength: get(iso.PINCaptureCode),
 	}
 	if in.row.Kind == kind.Balance {
 		req.Kind = txn.Balance
@@ -54,6 +57,9 @@ func (f *flow) request(ctx context.Context, in *incoming) (*txn.Request, error) 
 	if req.Currency != currencyCNY && (req.Kind.MovesMoney() || req.Currency != "") {
 		return nil, &refusal{code: codeFormat, why: "currency is not 156"}
 	}
+	if req.PINBlock, err = in.profile.PIN(m, in.set.PIK.Algorithm); err != nil {
+		return nil, &refusal{code: codeFormat, why: "PIN block", err: err}
+	}
 	security := get(iso.SecurityControl)
 	if security == "" {
 		security = "000"
@@ -67,8 +73,8 @@ func (f *flow) request(ctx context.Context, in *incoming) (*txn.Request, error) 
 	if req.PAN, err = cardNumber(m, req.Track2); err != nil {
 		return nil, err
 	}
-	req.Content = f.contentOf(m, req)
-	return req, checkPIN(req, security)
+	req.Content = f.contentOf(in, req)
+	return req, in.checkPIN(req, security)
 }
 
 // key is the duplicate key of a message, or of the original that a reversal names (same trace, field 60 and terminal).
@@ -78,9 +84,11 @@ func (in *incoming) key(mti string) txn.Key {
 	return txn.Key{Terminal: in.terminal.ID, Merchant: merchant, Batch: in.f60.Batch, Trace: trace, MTI: mti, Type: in.f60.Type}
 }
 
-// contentOf digests the message without PIN block and MAC, under the sealing key because card data is in it. Tracks count in clear: a
+// contentOf digests the message without PIN block (wherever it travels) and MAC, under the sealing key because card data is in it. Tracks count in clear: a
 // terminal that repeats a request after a new sign-on enciphers the same track under another key.
-func (f *flow) contentOf(m *iso.Message, req *txn.Request) [32]byte {
+func (f *flow) contentOf(in *incoming, req *txn.Request) [32]byte {
+	m := in.msg
+	pinField := in.profile.PINField(in.set.PIK.Algorithm)
 	var b []byte
 	b = append(b, m.MTI()...)
 	for _, field := range m.Fields() {
@@ -93,6 +101,10 @@ func (f *flow) contentOf(m *iso.Message, req *txn.Request) [32]byte {
 			v = string(req.Track2.Reveal())
 		case iso.Track3:
 			v = string(req.Track3.Reveal())
+		case pinField:
+			if !req.PINBlock.IsZero() {
+				v = strings.Replace(v, string(req.PINBlock.Reveal()), "", 1)
+			}
 		}
 		b = binary.BigEndian.AppendUint16(b, uint16(field))
 		b = binary.BigEndian.AppendUint16(b, uint16(len(v)))
@@ -123,7 +135,14 @@ func (f *flow) track(ctx context.Context, in *incoming, t secret.Track, security
 	if in.set.TDK.IsZero() {
 		return t, &refusal{code: codeSignOn, why: "track is enciphered but the terminal has no track key; it must sign on with 004"}
 	}
-	cipher, err := unionpay.TrackBlock(t, unionpay.TrackBlock3DES)
+	if security[1] != in.profile.Digit(in.set.TDK.Algorithm) {
+		return t, &refusal{code: codeFormat, why: "field 53 names another algorithm than the terminal has"}
+	}
+	size := unionpay.TrackBlock3DES
+	if in.set.TDK.Algorithm == keys.SM4 {
+		size = unionpay.TrackBlockSM4
+	}
+	cipher, err := unionpay.TrackBlock(t, size)
 	if err != nil {
 		return t, &refusal{code: codeFormat, why: "enciphered track", err: err}
 	}
@@ -171,8 +190,9 @@ func cardNumber(m *iso.Message, track2 secret.Track) (secret.PAN, error) {
 	return onTrack, nil
 }
 
-// checkPIN holds field 52 against field 53: the one PIN format that may be translated, and no PIN that nobody announced.
-func checkPIN(req *txn.Request, security string) error {
+// checkPIN holds the PIN block against field 53: the one PIN format that may be translated, under the algorithm that the terminal has, and
+// no PIN that nobody announced.
+func (in *incoming) checkPIN(req *txn.Request, security string) error {
 	switch {
 	case req.PINBlock.IsZero() && security[0] == pinNone:
 		return nil
@@ -180,10 +200,38 @@ func checkPIN(req *txn.Request, security string) error {
 		return &refusal{code: codeFormat, why: "field 53 announces a PIN but field 52 is missing"}
 	case security[0] != pinWithPAN:
 		return &refusal{code: codeFormat, why: "PIN format of field 53 is not allowed"}
+	case security[1] != in.profile.Digit(in.set.PIK.Algorithm):
+		return &refusal{code: codeFormat, why: "field 53 names another algorithm than the terminal has"}
 	case req.PAN.IsZero():
 		return &refusal{code: codeFormat, why: "PIN without a card number"}
 	}
 	return nil
+}
+
+// pinPair is a PIN block's format as it comes from a terminal and as it goes to a host.
+type pinPair struct{ from, to command.PINFormat }
+
+// pinPairs are the pairs that may be translated, and there are no others: a translation between formats is how a PIN is found out in few
+// tries. Each format here is bound to the account number, which comes from the MACed message and is the same on both sides. A block of a
+// triple DES terminal never becomes one under SM4.
+var pinPairs = map[pinPair]bool{
+	{command.PINISO0, command.PINISO0}:         true,
+	{command.PINSM4Wide, command.PINISO0}:      true,
+	{command.PINSM4Wide, command.PINSM4Wide}:   true,
+	{command.PINSM4Padded, command.PINISO0}:    true,
+	{command.PINSM4Padded, command.PINSM4Wide}: true,
+}
+
+// pinFormat is the format of a terminal's PIN blocks.
+func (in *incoming) pinFormat() command.PINFormat {
+	switch {
+	case in.set.PIK.Algorithm != keys.SM4:
+		return command.PINISO0
+	case in.profile.SM4PINBlock == profile.BlockPadded:
+		return command.PINSM4Padded
+	default:
+		return command.PINSM4Wide
+	}
 }
 
 // regroup is step 6: the transaction as the host wants it, the PIN under the host's zone key.
@@ -207,10 +255,14 @@ func (f *flow) regroup(ctx context.Context, in *incoming, req *txn.Request, entr
 	if err != nil {
 		return out, &refusal{code: codeSystem, why: "translate the PIN", err: err}
 	}
+	format := in.pinFormat()
+	if !pinPairs[pinPair{format, zone.Format}] {
+		return out, &refusal{code: codeSystem, why: fmt.Sprintf("PIN blocks are not moved from format %s to %s; give the host another format", format, zone.Format)}
+	}
 	ctx, cancel := context.WithTimeout(ctx, f.cfg.HSMTimeout.Std())
 	defer cancel()
 	block, err := f.hsm.TranslatePIN(ctx, command.PINTranslation{
-		From: in.set.PIK, To: zpk, FromFormat: command.PINISO0, ToFormat: zone.Format, Block: req.PINBlock, PAN: req.PAN,
+		From: in.set.PIK, To: zpk, FromFormat: format, ToFormat: zone.Format, Block: req.PINBlock, PAN: req.PAN,
 	})
 	if err != nil {
 		return out, err

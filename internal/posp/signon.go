@@ -11,6 +11,7 @@ import (
 	"github.com/keyward/keyward/internal/txn"
 	"github.com/keyward/keyward/iso"
 	"github.com/keyward/keyward/iso/unionpay"
+	"github.com/keyward/keyward/iso/unionpay/profile"
 	"github.com/keyward/keyward/keys"
 	"github.com/keyward/keyward/keys/secret"
 	"github.com/keyward/keyward/keys/workset"
@@ -24,33 +25,23 @@ const (
 	sameAnswerWindow = 2 * time.Minute
 )
 
-// keyForm is what a sign-on code asks for (facts/unionpay.md §3).
-type keyForm struct {
-	algorithm keys.Algorithm
-	track     bool
-}
-
-// keyForms lists the sign-on codes of field 60.3 that are served. The SM4 codes differ between sources and come with profiles.
-var keyForms = map[string]keyForm{
-	"001": {algorithm: keys.DES},
-	"003": {algorithm: keys.TDES},
-	"004": {algorithm: keys.TDES, track: true},
-}
-
-// signOn handles 0800 with 60.3 001, 003 and 004 (P6). Step 1 (decode) and step 2 (terminal known, active, card bound) are done
-// by handle.
+// signOn handles 0800 with a sign-on code in 60.3 (P6); which codes there are is the profile's. Step 1 (decode) and step 2 (terminal
+// known, active, card bound) are done by handle.
 func (f *flow) signOn(ctx context.Context, in *incoming) outgoing {
 	if err := in.terminal.CheckActive(); err != nil {
 		return f.plain(in, codeNotAllowed, err, nil)
 	}
-	form, known := keyForms[in.f60.Network]
+	form, known := in.profile.SignOn(in.f60.Network)
 	if !known {
 		return f.refuse(in, codeUnsupported, "sign-on code is not served")
 	}
-	if form.algorithm != in.terminal.Algorithm {
+	if form.Algorithm != in.terminal.Algorithm {
 		// The registry decides the algorithm, never the message.
 		f.metrics.weaker.Inc()
-		return f.refuse(in, codeNotAllowed, fmt.Sprintf("sign-on asks for %s, the registry says %s", form.algorithm, in.terminal.Algorithm))
+		return f.refuse(in, codeNotAllowed, fmt.Sprintf("sign-on asks for %s, the registry says %s", form.Algorithm, in.terminal.Algorithm))
+	}
+	if err := in.profile.Fits(in.terminal.Algorithm, in.terminal.MAKBytes); err != nil {
+		return f.plain(in, codeNotAllowed, err, nil)
 	}
 	digest := sha256.Sum256(messageOf(in))
 	done, err := f.admission.alone(ctx, in.terminal.ID, digest)
@@ -59,11 +50,11 @@ func (f *flow) signOn(ctx context.Context, in *incoming) outgoing {
 	}
 	defer done()
 	if same := f.keys.Table.Load(in.terminal.ID).Same(digest, in.at); same != nil && in.at.Sub(same.MadeAt) < sameAnswerWindow && same.PSAM == in.terminal.PSAM {
-		return f.signedOn(in, same)
+		return f.signedOn(in, same, form)
 	}
 
-	// Step 3: admission. A storm of sign-ons waits a bounded time, then 96: transactions come first.
-	release, err := f.admission.signOn(ctx, in.terminal.ID)
+	// Step 3: admission. A storm of sign-ons waits a bounded time, then 96: transactions come first, and merchants take turns.
+	release, err := f.admission.signOn(ctx, in.terminal.ID, in.terminal.Merchant)
 	if err != nil {
 		return f.plain(in, codeSystem, err, nil)
 	}
@@ -85,23 +76,23 @@ func (f *flow) signOn(ctx context.Context, in *incoming) outgoing {
 	}
 
 	// Step 7: answer. Step 8 happens with the first message MACed with the set: see authenticate.
-	return f.signedOn(in, set)
+	return f.signedOn(in, set, form)
 }
 
 // makeKeys is step 5. The keys are asked for together, so that a sign-on costs the time of one.
-func (f *flow) makeKeys(ctx context.Context, in *incoming, master keys.Wrapped, form keyForm) (*workset.Set, error) {
+func (f *flow) makeKeys(ctx context.Context, in *incoming, master keys.Wrapped, form profile.SignOn) (*workset.Set, error) {
 	ctx, cancel := context.WithTimeout(ctx, f.cfg.HSMTimeout.Std())
 	defer cancel()
-	makAlgorithm := form.algorithm
-	if in.terminal.MAKBytes == 8 {
+	makAlgorithm := form.Algorithm
+	if makAlgorithm == keys.TDES && in.terminal.MAKBytes == 8 {
 		makAlgorithm = keys.DES
 	}
 	wanted := []command.WorkKey{
-		{Master: master, Usage: keys.PINKey, Algorithm: form.algorithm},
+		{Master: master, Usage: keys.PINKey, Algorithm: form.Algorithm},
 		{Master: master, Usage: keys.MACKey, Algorithm: makAlgorithm},
 	}
-	if form.track {
-		wanted = append(wanted, command.WorkKey{Master: master, Usage: keys.TrackKey, Algorithm: form.algorithm})
+	if form.Track {
+		wanted = append(wanted, command.WorkKey{Master: master, Usage: keys.TrackKey, Algorithm: form.Algorithm})
 	}
 	type result struct {
 		i    int
@@ -130,10 +121,14 @@ func (f *flow) makeKeys(ctx context.Context, in *incoming, master keys.Wrapped, 
 		PSAM: in.terminal.PSAM, MasterKey: in.terminal.MasterKey, PIK: made[0].Key, MAK: made[1].Key,
 		Batch: f.batchFor(in), MadeAt: in.at, ExpiresAt: in.at.Add(workset.PendingLife),
 	}
-	if form.track {
+	if form.Track {
 		block.TDK, set.TDK = workKey(made[2]), made[2].Key
 	}
-	answer, err := block.Encode()
+	encode := block.Encode
+	if form.KCVBytes < len(block.PIK.KCV) {
+		encode = block.EncodeShort
+	}
+	answer, err := encode()
 	if err != nil {
 		return nil, fmt.Errorf("key block: %w", err)
 	}
@@ -156,13 +151,18 @@ func (f *flow) batchFor(in *incoming) string {
 }
 
 // signedOn makes the 0810: fields 11 12 13 32 37 39 41 42 60 62 (facts/unionpay.md §3).
-func (f *flow) signedOn(in *incoming, set *workset.Set) outgoing {
+func (f *flow) signedOn(in *incoming, set *workset.Set, form profile.SignOn) outgoing {
 	// All of it is of the moment when the set was made, so that the same request gets the same bytes.
 	_, rrn := txn.HostReference(in.key(in.msg.MTI()), set.MadeAt.In(f.cfg.location).Format(time.RFC3339))
-	return f.plain(in, codeOK, nil, func(m *iso.Message) {
+	var note error
+	if form.Algorithm == keys.DES {
+		f.metrics.singleDES.Inc()
+		note = errSingleDES
+	}
+	return f.plain(in, codeOK, note, func(m *iso.Message) {
 		f.stamp(m, set.MadeAt)
 		f60 := in.f60
-		f60.Batch = set.Batch
+		f60.Batch, f60.Network = set.Batch, form.Answer
 		m.Set(iso.Private60, f60.String())
 		m.Set(iso.Reference, rrn)
 		m.SetBytes(iso.Private62, set.Answer)
@@ -170,10 +170,13 @@ func (f *flow) signedOn(in *incoming, set *workset.Set) outgoing {
 }
 
 // signOff handles 0820 with 60.3 002: the keys end at once, and the next sign-on opens the next batch.
-func (f *flow) signOff(in *incoming) outgoing {
+func (f *flow) signOff(in *incoming) error {
 	f.keys.SignOff(in.terminal.ID)
-	return f.plain(in, codeOK, nil, nil)
+	return nil
 }
+
+// errSingleDES flags the sign-on of an old terminal in the log and among the events; it is served all the same.
+var errSingleDES = errors.New("single DES keys: this terminal should be replaced, or moved to tdes or sm4 in the registry")
 
 // messageOf is the message part of a frame, without TPDU and header: what makes two sign-ons the same.
 func messageOf(in *incoming) []byte {

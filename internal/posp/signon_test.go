@@ -26,7 +26,7 @@ func TestSignOnForms(t *testing.T) {
 		{1, "003", "00", 8, 0, false}, {1, "004", "00", 8, 16, false}, {1, "001", "58", 0, 0, false},
 		{4, "001", "00", 8, 0, false}, {4, "003", "58", 0, 0, false}, {4, "004", "58", 0, 0, false},
 		{5, "003", "00", 16, 0, false}, {5, "004", "00", 16, 16, false},
-		{1, "005", "40", 0, 0, false}, {1, "006", "40", 0, 0, false}, {1, "999", "40", 0, 0, false},
+		{1, "005", "40", 0, 0, false}, {1, "006", "58", 0, 0, false}, {1, "999", "40", 0, 0, false},
 	} {
 		t.Run(fmt.Sprintf("%d/%s", test.terminal, test.form), func(t *testing.T) {
 			w := s.wire(t, test.terminal)
@@ -43,13 +43,17 @@ func TestSignOnForms(t *testing.T) {
 				t.Errorf("MAK of %d bytes, TDK of %d", len(w.keys.mak), len(w.keys.tdk))
 			}
 			w.trace = 100 * test.terminal
+			security := "2600000000000000"
+			if test.form == "001" {
+				security = "2000000000000000"
+			}
 			c := keyed(card1)
-			c[iso.PINCaptureCode], c[iso.PINBlock], c[iso.SecurityControl], c[iso.EntryMode] = "06", w.pinBlock(card1, pin1), "2600000000000000", "011"
+			c[iso.PINCaptureCode], c[iso.PINBlock], c[iso.SecurityControl], c[iso.EntryMode] = "06", w.pinBlock(card1, pin1), security, "011"
 			wantCode(t, w.ask(w.signed(w.sale(1, c))), "00")
 		})
 	}
-	if got := s.metric("posp_weaker_requests_total"); got != 3 {
-		t.Errorf("%v requests counted as weaker, want 3", got)
+	if got := s.metric("posp_weaker_requests_total"); got != 4 {
+		t.Errorf("%v requests counted as weaker, want 4", got)
 	}
 	for n, scheme := range map[int]string{4: "001", 5: "004"} {
 		term := s.terminal(n, func(c *pos.Config) { c.Scheme = scheme })

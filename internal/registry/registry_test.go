@@ -224,9 +224,9 @@ func TestRefusals(t *testing.T) {
 			return err
 		}, registry.Invalid, "des, tdes, sm4"},
 		{"profile", func() error {
-			_, _, err := f.PutTerminal(ctx, who, t1, registry.TerminalChange{MerchantID: shop, Profile: bad("x")})
+			_, _, err := f.PutTerminal(ctx, who, t1, registry.TerminalChange{MerchantID: shop, Profile: bad("Big Bank")})
 			return err
-		}, registry.Invalid, "unionpay"},
+		}, registry.Invalid, "a-z"},
 		{"MAK length", func() error {
 			_, _, err := f.PutTerminal(ctx, who, t1, registry.TerminalChange{MerchantID: shop, MAKLength: &twelve})
 			return err

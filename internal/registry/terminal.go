@@ -3,6 +3,7 @@ package registry
 import (
 	"context"
 	"errors"
+	"regexp"
 	"strings"
 	"time"
 
@@ -31,7 +32,20 @@ type TerminalChange struct {
 	Algorithm  *string `json:"algorithm,omitempty"`  // default tdes
 	MAKLength  *int    `json:"mak_length,omitempty"` // default 8
 	Test       *bool   `json:"test,omitempty"`       // default false
-	Profile    *string `json:"profile,omitempty"`    // default unionpay
+	Profile    *string `json:"profile,omitempty"`    // default unionpay; a name that posp's configuration has (docs/profiles.md)
+}
+
+// profileName is the form of a profile's name. Which profiles there are is a matter of posp's configuration.
+var profileName = regexp.MustCompile(`^[a-z][a-z0-9.-]{0,31}$`)
+
+func checkProfile(name string) error {
+	if profileName.MatchString(name) {
+		return nil
+	}
+	return &Refusal{
+		Kind: Invalid, Detail: "profile must be 1 to 32 characters of a-z, 0-9, '.' and '-', beginning with a letter",
+		NextStep: "name a profile that posp has, for example unionpay",
+	}
 }
 
 const terminalColumns = `terminal_id, merchant_id, state, profile, algorithm, mak_length, key_load, test, created_at, updated_at`
@@ -45,7 +59,7 @@ func (c TerminalChange) check() error {
 		errs = append(errs, &Refusal{Kind: Invalid, Detail: "mak_length must be 8 or 16", NextStep: "correct it and send the request again"})
 	}
 	if c.Profile != nil {
-		errs = append(errs, oneOf("profile", *c.Profile, "unionpay"))
+		errs = append(errs, checkProfile(*c.Profile))
 	}
 	for _, err := range errs {
 		if err != nil {

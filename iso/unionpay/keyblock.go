@@ -9,12 +9,14 @@ import (
 
 const (
 	kcvLen    = 4
+	shortKCV  = 3
 	singleLen = 8  // Cryptogram of a single-length key.
 	doubleLen = 16 // Cryptogram of a double-length key, or of an SM4 key.
 
-	block24 = 2 * (singleLen + kcvLen) // PIK 8 + KCV, MAK 8 + KCV: answer to 001.
-	block40 = 2 * (doubleLen + kcvLen) // PIK 16 + KCV, MAK 16 (or 8 and 8 zero bytes) + KCV: answer to 003.
-	block60 = 3 * (doubleLen + kcvLen) // The same and TDK 16 + KCV: answer to 004, and to an SM4 sign-on.
+	block24 = 2 * (singleLen + kcvLen)   // PIK 8 + KCV, MAK 8 + KCV: answer to 001.
+	block40 = 2 * (doubleLen + kcvLen)   // PIK 16 + KCV, MAK 16 (or 8 and 8 zero bytes) + KCV: answer to 003.
+	block57 = 3 * (doubleLen + shortKCV) // SM4 keys with short check values.
+	block60 = 3 * (doubleLen + kcvLen)   // The same and TDK 16 + KCV: answer to 004, and to an SM4 sign-on.
 )
 
 // WorkKey is one working key as the sign-on answer carries it. An absent key is the zero value.
@@ -30,6 +32,23 @@ type KeyBlock struct {
 	PIK WorkKey // PIN key.
 	MAK WorkKey // MAC key: single-length even where the others are double-length, unless its slot is filled.
 	TDK WorkKey // Track key; absent in the short layouts.
+}
+
+// EncodeShort writes three keys of 16 bytes with check values of 3 bytes: the 57 bytes that one host answers to an SM4 sign-on
+// (facts/unionpay.md §3, "57 SM4").
+func (b KeyBlock) EncodeShort() ([]byte, error) {
+	long, err := b.Encode()
+	if err != nil {
+		return nil, err
+	}
+	if len(long) != block60 || b.MAK.Cipher.Len() != doubleLen {
+		return nil, fmt.Errorf("%w: check values of 3 bytes go with three keys of %d bytes", ErrKeyBlock, doubleLen)
+	}
+	out := make([]byte, 0, block57)
+	for ; len(long) > 0; long = long[doubleLen+kcvLen:] {
+		out = append(out, long[:doubleLen+shortKCV]...)
+	}
+	return out, nil
 }
 
 // ErrKeyBlock is the class of refusals of a key block.

@@ -150,3 +150,21 @@ func TestKeyBlockPrintsNoCryptogram(t *testing.T) {
 		}
 	}
 }
+
+// TestKeyBlockShort: the 57 bytes are the 60 without the last byte of each check value, and nothing else has that form.
+func TestKeyBlockShort(t *testing.T) {
+	t.Parallel()
+	raw := unhex(t, "D052DCC19D0EEB7A565720640D8B7E29DD60708C22B82094DDD42E327E69DDE2A866F1D076428347BD7B374D8DF254E7B90C3BF03C814F7E855C3763")
+	b, err := ParseKeyBlock(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	short, err := b.EncodeShort()
+	if want := append(append(append([]byte(nil), raw[:19]...), raw[20:39]...), raw[40:59]...); err != nil || !bytes.Equal(short, want) {
+		t.Errorf("%d bytes, %v", len(short), err)
+	}
+	b.TDK = WorkKey{}
+	if _, err := b.EncodeShort(); !errors.Is(err, ErrKeyBlock) {
+		t.Errorf("two keys: %v", err)
+	}
+}

@@ -51,7 +51,8 @@ func (t *Terminal) CheckActive() error {
 // sameRights says that keys made under the old row may go on under the new one.
 func (t *Terminal) sameRights(next *Terminal) bool {
 	return next != nil && next.CheckActive() == nil && t.PSAM == next.PSAM && t.Merchant == next.Merchant &&
-		t.MasterKey == next.MasterKey && t.Algorithm == next.Algorithm && t.MAKBytes == next.MAKBytes
+		t.MasterKey == next.MasterKey && t.Algorithm == next.Algorithm && t.MAKBytes == next.MAKBytes &&
+		t.Profile == next.Profile
 }
 
 // Table is the copy. Lookup is safe for any number of readers.
