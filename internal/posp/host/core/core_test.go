@@ -202,7 +202,7 @@ func TestConformance(t *testing.T) {
 					awaitNotReady(t, h)
 				default:
 					var rules []bank.Fault
-					for _, mti := range []string{"0200", "0400", "0401"} {
+					for _, mti := range []string{"0100", "0200", "0220", "0221", "0400", "0401", "0620", "0621"} {
 						rules = append(rules, bank.Fault{Kind: misdeeds[how], MTI: mti})
 					}
 					faults(t, b, rules...)
@@ -223,6 +223,16 @@ func TestConformance(t *testing.T) {
 				return req
 			},
 			Taken: func() int64 { totals := b.Book().Totals; return totals.BookedAmount - totals.ReversedAmount },
+			Kinds: []txn.Kind{
+				txn.PurchaseVoid, txn.Refund, txn.PreAuth, txn.PreAuthVoid, txn.Completion, txn.CompletionVoid, txn.CompletionAdvice,
+				txn.OfflineSettlement, txn.Adjustment, txn.TipAdjustment, txn.OfflinePurchase, txn.OfflineRefund, txn.ScriptResult,
+			},
+			Held: func() (held int64) {
+				for _, a := range b.Book().Balances {
+					held += a.Held
+				}
+				return held
+			},
 		}
 	})
 }

@@ -23,7 +23,8 @@ const (
 	layoutDate         = "0102"       // Field 13, MMDD.
 )
 
-// Exchange implements host.Host: 0200 for a purchase or a balance inquiry.
+// Exchange implements host.Host for every row of the table in docs/dialect-core.md §5. What tells of something that has happened already is
+// not answered by 96 (§5.11): the bank could not work, and the message stays owed.
 func (h *Host) Exchange(ctx context.Context, req host.Request) (result host.Result) {
 	defer h.metrics.observe(string(req.Kind), time.Now(), &result)
 	if err := h.enter(); err != nil {
@@ -44,34 +45,39 @@ func (h *Host) Exchange(ctx context.Context, req host.Request) (result host.Resu
 		h.log.ErrorContext(ctx, "response code is not known, taken as no answer", "trace", req.Trace, "code", answer.Text(iso.ResponseCode))
 		return host.Result{Outcome: txn.Unknown, Err: fmt.Errorf("response code %q is not known", answer.Text(iso.ResponseCode))}
 	}
+	if code == codeSystem && req.Kind.Doubt() == txn.Deliver {
+		return host.Result{Outcome: txn.Unknown, Err: fmt.Errorf("refused with response code %q: the bank could not work; the message stays owed", code)}
+	}
 	return host.Result{Outcome: txn.Answered, Reply: h.reply(code, answer)}
 }
 
-// financial makes the 0200.
+// financial makes the message.
 func (h *Host) financial(req host.Request) (*iso.Message, error) {
-	m := iso.New("0200")
-	switch req.Kind {
-	case txn.Purchase:
-		amount, err := iso.FormatAmount(req.Amount)
-		if err != nil {
-			return nil, err
-		}
-		m.Set(iso.Amount, amount)
-	case txn.Balance:
-	default:
-		return nil, fmt.Errorf("a transaction of kind %q cannot be sent to the core bank", req.Kind)
+	f, err := formOf(req)
+	if err != nil {
+		return nil, err
 	}
+	m := iso.New(f.mtiOf(req.Try))
+	amount, err := amountOf(req)
+	if err != nil {
+		return nil, err
+	}
+	setIf(m, iso.Amount, amount)
+	if err := h.name(m, f, req); err != nil {
+		return nil, err
+	}
+	setIf(m, iso.Private60, f.code)
 	if req.PAN.IsZero() || req.Trace == "" || req.RRN == "" || req.SentAt.IsZero() {
 		return nil, errors.New("card number, trace, reference or time is missing")
 	}
 	m.Set(iso.PAN, req.PAN.Reveal())
-	m.Set(iso.ProcessingCode, req.ProcCode)
+	m.Set(iso.ProcessingCode, f.processing)
 	h.stamp(m, req.SentAt, req.SentAt)
 	m.Set(iso.Trace, req.Trace)
 	setIf(m, iso.Expiry, req.Expiry)
 	m.Set(iso.EntryMode, req.EntryMode)
 	setIf(m, iso.CardSequence, req.CardSeq)
-	m.Set(iso.ConditionCode, req.Condition)
+	m.Set(iso.ConditionCode, f.condition)
 	m.Set(iso.Acquirer, h.cfg.AcquirerID)
 	setTrack(m, iso.Track2, req.Track2.Reveal())
 	setTrack(m, iso.Track3, req.Track3.Reveal())

@@ -60,7 +60,11 @@ func newMetrics(reg prometheus.Registerer, name string) (*metrics, error) {
 	for _, r := range []refusal{badFormat, badMAC, notVerified, mismatch, unknownCode} {
 		m.refused[r] = refused.WithLabelValues(string(r))
 	}
-	for _, kind := range []string{string(txn.Purchase), string(txn.Balance), kindReversal} {
+	kinds := []string{kindReversal, string(txn.ScriptResult)}
+	for kind := range forms {
+		kinds = append(kinds, string(kind))
+	}
+	for _, kind := range kinds {
 		m.seconds.WithLabelValues(kind)
 		for _, o := range []txn.Outcome{txn.Answered, txn.NotSent, txn.Unknown} {
 			m.exchanges.WithLabelValues(kind, string(o))

@@ -48,32 +48,41 @@ func (h *Host) reversal(rev host.Reversal) (*iso.Message, error) {
 	if rev.Try > 1 {
 		mti = "0401"
 	}
+	kind := rev.Kind
+	if kind == "" {
+		kind = txn.Purchase
+	}
+	if kind.Doubt() != txn.Undo {
+		return nil, fmt.Errorf("reversal: a transaction of kind %q is not reversed", rev.Kind)
+	}
+	f := forms[kind]
 	amount, err := iso.FormatAmount(rev.Amount)
 	if err != nil {
 		return nil, err
 	}
-	// The original's time is written as the 0200 had it, from the same moment.
+	// The original's time is written as it had it, from the same moment.
 	original, err := core.Original{
-		MTI: "0200", Trace: rev.Trace, Transmission: rev.SentAt.UTC().Format(layoutTransmission), Acquirer: h.cfg.AcquirerID,
+		MTI: f.mti, Trace: rev.Trace, Transmission: rev.SentAt.UTC().Format(layoutTransmission), Acquirer: h.cfg.AcquirerID,
 	}.Encode()
 	if err != nil {
 		return nil, err
 	}
 	m := iso.New(mti)
 	m.Set(iso.PAN, rev.PAN.Reveal())
-	m.Set(iso.ProcessingCode, rev.ProcCode)
+	m.Set(iso.ProcessingCode, f.processing)
 	m.Set(iso.Amount, amount)
 	h.stamp(m, h.cfg.Now(), rev.SentAt)
 	m.Set(iso.Trace, rev.Trace)
 	setIf(m, iso.Expiry, rev.Expiry)
 	m.Set(iso.EntryMode, rev.EntryMode)
-	m.Set(iso.ConditionCode, rev.Condition)
+	m.Set(iso.ConditionCode, f.condition)
 	m.Set(iso.Acquirer, h.cfg.AcquirerID)
 	m.Set(iso.Reference, rev.RRN)
 	m.Set(iso.ResponseCode, rev.Cause)
 	m.Set(iso.Terminal, rev.Terminal)
 	m.Set(iso.Merchant, rev.Merchant)
 	m.Set(iso.Currency, orElse(rev.Currency, defaultCurrency))
+	setIf(m, iso.Private60, f.code)
 	m.Set(iso.OriginalData, original)
 	return m, nil
 }

@@ -47,6 +47,10 @@ type Peer struct {
 	Unaffordable func(n int) host.Request
 	// Taken is the sum of money that the peer has booked and not reversed, in fen.
 	Taken func() int64
+	// Kinds are the kinds that this downstream serves besides purchase and balance inquiry; the suite tries each. Held is the sum that the
+	// peer holds for pre-authorizations, in fen; it is needed where Kinds is.
+	Kinds []txn.Kind
+	Held  func() int64
 }
 
 const (
@@ -59,7 +63,7 @@ const (
 // UndoOf makes the reversal of a request, as posp would.
 func UndoOf(req host.Request, try int) host.Reversal {
 	return host.Reversal{
-		Trace: req.Trace, RRN: req.RRN, SentAt: req.SentAt, Terminal: req.Terminal, Merchant: req.Merchant, PAN: req.PAN, Expiry: req.Expiry,
+		Kind: req.Kind, Trace: req.Trace, RRN: req.RRN, SentAt: req.SentAt, Terminal: req.Terminal, Merchant: req.Merchant, PAN: req.PAN, Expiry: req.Expiry,
 		ProcCode: req.ProcCode, Amount: req.Amount, Currency: req.Currency, EntryMode: req.EntryMode, Condition: req.Condition,
 		Cause: "98", Try: try,
 	}
@@ -91,6 +95,8 @@ func Run(t *testing.T, open func(t *testing.T) Peer) {
 	t.Run("double answer", func(t *testing.T) { t.Parallel(); doubleAnswer(t, open(t)) })
 	t.Run("reversal", func(t *testing.T) { t.Parallel(); reversal(t, open(t)) })
 	t.Run("reversal without original", func(t *testing.T) { t.Parallel(); withoutOriginal(t, open(t)) })
+	t.Run("kinds", func(t *testing.T) { t.Parallel(); kinds(t, open) })
+	t.Run("without its original", func(t *testing.T) { t.Parallel(); withoutItsOriginal(t, open(t)) })
 	t.Run("many at once", func(t *testing.T) { t.Parallel(); manyAtOnce(t, open(t)) })
 }
 
@@ -272,13 +278,19 @@ func undo(t *testing.T, h host.Host, rev host.Reversal, wait time.Duration) host
 	return h.Reverse(ctx, rev)
 }
 
-// undoSoon reverses over a connection that may have to be made anew first: a try that was not sent is repeated, as posp does.
+// undoSoon reverses over a connection that may have to be made anew first.
 func undoSoon(t *testing.T, h host.Host, req host.Request) host.Result {
+	t.Helper()
+	return soon(t, h, func(try int) host.Result { return undo(t, h, UndoOf(req, try), patience) })
+}
+
+// soon tries again what was not sent because the connection had to be made anew first, as posp does.
+func soon(t *testing.T, h host.Host, work func(try int) host.Result) host.Result {
 	t.Helper()
 	end := time.Now().Add(patience)
 	for try := 1; ; try++ {
 		AwaitReady(t, h)
-		result := undo(t, h, UndoOf(req, try), patience)
+		result := work(try)
 		if result.Outcome != txn.NotSent || time.Now().After(end) {
 			return result
 		}
