@@ -92,7 +92,7 @@ func (f *flow) original(ctx context.Context, in *incoming, k txn.Key, cause stri
 			return nil, err
 		}
 	}
-	return f.journal.Tombstone(lookup, k, base, reversalCause(cause), in.at)
+	return f.journal.Tombstone(lookup, k, base, reversalCause(cause), in.at, nil)
 }
 
 // reversalCause passes on the causes that hosts know; anything else is "06, other".

@@ -109,8 +109,8 @@ func (e *Entry) Sending(ctx context.Context, host string, sealed []byte) error {
 	return nil
 }
 
-// Conclude records, durably, what became of the request (step 9). An unknown outcome of a request that was sent owes a reversal
-// from this record on. After an error nothing may be answered: an approval that nobody can promise to keep is taken back at
+// Conclude records, durably, what became of the request (step 9). An unknown outcome of a request that was sent owes what its kind asks for
+// from this record on: a reversal, or the advice once more. After an error nothing may be answered: an approval that nobody can promise to keep is taken back at
 // once, and a transaction without any record of its outcome is found as sent by the next start.
 func (e *Entry) Conclude(ctx context.Context, outcome txn.Outcome, reply txn.Reply, cause string) error {
 	e.mu.Lock()
@@ -122,17 +122,28 @@ func (e *Entry) Conclude(ctx context.Context, outcome txn.Outcome, reply txn.Rep
 	return err
 }
 
-// settle does the work of Conclude; owed says that the caller has to announce a reversal once mu is free.
-func (e *Entry) settle(ctx context.Context, outcome txn.Outcome, reply *txn.Reply, cause string) (owed bool, err error) {
-	state := txn.Failed
+// stateAfter is where an outcome brings the transaction. The caller holds mu.
+func (e *Entry) stateAfter(outcome txn.Outcome, reply *txn.Reply) txn.State {
+	sent, doubt := e.state == txn.Sending, e.rec.Kind.Doubt()
 	switch {
-	case outcome == txn.Unknown && e.state == txn.Sending:
-		state = txn.InDoubt
 	case outcome == txn.Answered && reply.Approved():
-		state = txn.Approved
+		return txn.Approved
 	case outcome == txn.Answered:
-		state = txn.Declined
+		return txn.Declined
+	case sent && doubt == txn.Deliver:
+		return txn.Forwarding // what has happened already is told until it is heard, whether or not a byte of it went out
+	case sent && outcome == txn.Unknown && doubt == txn.Undo:
+		return txn.InDoubt
+	case sent && outcome == txn.Unknown:
+		return txn.Unresolved
+	default:
+		return txn.Failed
 	}
+}
+
+// settle does the work of Conclude; owed says that the caller has to announce what is owed once mu is free.
+func (e *Entry) settle(ctx context.Context, outcome txn.Outcome, reply *txn.Reply, cause string) (owed bool, err error) {
+	state := e.stateAfter(outcome, reply)
 	r, err := e.next(ledger.Outcome, state)
 	if err != nil {
 		return false, err
@@ -141,23 +152,23 @@ func (e *Entry) settle(ctx context.Context, outcome txn.Outcome, reply *txn.Repl
 	if r.Seq == 1 {
 		r.Content = []byte(e.content)
 	}
-	if state == txn.InDoubt {
+	if state.Owes() {
 		r.NextTry = e.j.cfg.Now()
 	}
 	written, err := e.write(ctx, r)
 	if !written {
 		return false, err
 	}
-	if state == txn.InDoubt {
+	if state.Owes() {
 		e.cause, e.nextTry = cause, r.NextTry
 	}
 	e.reply = reply
 	close(e.settled)
-	if err != nil && state == txn.Approved && e.rec.Kind.MovesMoney() {
+	if err != nil && state == txn.Approved && e.rec.Kind.Doubt() == txn.Undo {
 		taken, _ := e.queueReversal(txn.CauseNotDone) // its failure adds nothing to err
 		return taken, err
 	}
-	return state == txn.InDoubt, err
+	return state.Owes(), err
 }
 
 // Answered records that the answer is about to be handed to the socket (step 10). It is written before the socket is, and not
@@ -169,7 +180,7 @@ func (e *Entry) Answered() error {
 	if e.state.NeedsReversal() || e.state == txn.Reversed {
 		return fmt.Errorf("transaction %s is %s: its approval must not be answered any more", e.rec.Txn, e.state)
 	}
-	if e.answered || !e.rec.Kind.MovesMoney() {
+	if e.answered || !e.rec.Kind.Recorded() {
 		return nil
 	}
 	r := e.record(ledger.Answered, e.state)
@@ -182,13 +193,13 @@ func (e *Entry) Answered() error {
 }
 
 // TakeBack records, durably, that the transaction is to be taken back, when the host holds it as approved. For every other settled
-// state, and for a kind that moves no money, it changes nothing. Without an error the state that it returns is safe. The caller has waited
+// state, and for a kind that is not reversed, it changes nothing. Without an error the state that it returns is safe. The caller has waited
 // for Settled.
 func (e *Entry) TakeBack(ctx context.Context, cause string) (txn.State, error) {
 	e.mu.Lock()
 	owed := false
 	var err error
-	if e.state == txn.Approved && e.rec.Kind.MovesMoney() {
+	if e.state == txn.Approved && e.rec.Kind.Doubt() == txn.Undo {
 		owed, err = e.queueReversal(cause)
 	}
 	if err == nil {
@@ -218,21 +229,25 @@ func (e *Entry) queueReversal(cause string) (owed bool, err error) {
 	return true, nil
 }
 
-// Owes gives cause, tries so far and the time of the next try of the reversal.
+// Owes gives the cause, the tries so far and the time of the next try of the reversal, or of the advice, that is owed.
 func (e *Entry) Owes() (cause string, tries int, next time.Time) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.cause, e.tries, e.nextTry
 }
 
-// Tried records that a reversal was sent without an answer, and when it is tried next.
+// Tried records that what is owed was sent without an answer, and when it is tried next.
 func (e *Entry) Tried(next time.Time, why string) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if !e.state.NeedsReversal() {
-		return fmt.Errorf("transaction %s owes no reversal", e.rec.Txn)
+	if !e.state.Owes() {
+		return fmt.Errorf("transaction %s owes nothing", e.rec.Txn)
 	}
-	r := e.record(ledger.ReversalSent, e.state)
+	event := ledger.ReversalSent
+	if e.state == txn.Forwarding {
+		event = ledger.Repeated
+	}
+	r := e.record(event, e.state)
 	r.Tries, r.NextTry, r.Text = e.tries+1, next, why
 	if _, err := e.j.append(r); err != nil {
 		return err
@@ -260,6 +275,42 @@ func (e *Entry) Reversed(ctx context.Context, reply txn.Reply) error {
 		close(e.undone)
 	}
 	return err
+}
+
+// Delivered records, durably, the host's answer to an advice that was owed: the terminal was told before that it is taken charge of, so the
+// answer changes the state alone. It may be called again after an error.
+func (e *Entry) Delivered(ctx context.Context, reply txn.Reply) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.state != txn.Forwarding {
+		return e.confirm(ctx)
+	}
+	state := txn.Declined
+	if reply.Approved() {
+		state = txn.Approved
+	}
+	r, err := e.next(ledger.Delivered, state)
+	if err != nil {
+		return err
+	}
+	r.Reply, r.Tries = withoutBalance(&reply), e.tries+1
+	written, err := e.write(ctx, r)
+	if written {
+		e.tries, e.sealed = r.Tries, nil
+	}
+	return err
+}
+
+// Drop forgets a request that was taken up and of which nothing was recorded or sent, so that it may come again. The terminals that
+// repeat an advice use the same trace number.
+func (e *Entry) Drop() {
+	e.mu.Lock()
+	fresh := e.seq == 0
+	e.mu.Unlock()
+	if fresh {
+		e.j.index.remove(e)
+		close(e.settled)
+	}
 }
 
 // write appends the record of a move and waits until it is durable. Once it is written it is part of the transaction, durable or not: its

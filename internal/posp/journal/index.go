@@ -101,9 +101,12 @@ func (j *Journal) Elsewhere(ctx context.Context, k txn.Key) (*Entry, error) {
 	return j.adopt(standing), nil
 }
 
-// Tombstone records that a reversal came for a transaction that nobody knows: should the transaction itself arrive later, it is
+// Tombstone records that a reversal came for a transaction that nobody here knows: should the transaction itself arrive later, it is
 // refused (design.md §3). When the transaction arrived meanwhile, that one is returned instead and nothing is recorded.
-func (j *Journal) Tombstone(ctx context.Context, k txn.Key, base ledger.Record, cause string, at time.Time) (*Entry, error) {
+//
+// seal, when it gives a host, makes the reversal owed to it from this record on, because the host may know the transaction; sealed is what the
+// reversal needs. It may be nil.
+func (j *Journal) Tombstone(ctx context.Context, k txn.Key, base ledger.Record, cause string, at time.Time, seal func(txn.ID) (host string, sealed []byte)) (*Entry, error) {
 	ix := j.index
 	ix.mu.Lock()
 	if old := ix.byKey[k]; old != nil && at.Sub(old.began) < memory {
@@ -114,24 +117,58 @@ func (j *Journal) Tombstone(ctx context.Context, k txn.Key, base ledger.Record, 
 	ix.add(e)
 	ix.mu.Unlock()
 
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	r, err := e.next(ledger.Outcome, txn.Reversed)
-	if err != nil {
+	owed, err := e.tombstone(ctx, cause, seal)
+	if owed {
+		j.cfg.Owed(e)
+	}
+	if err != nil && e.isNew() {
 		return nil, err
 	}
-	r.Outcome, r.Cause, r.Text, r.Content = txn.NotSent, cause, "a reversal came first", tombstoneContent
-	written, err := e.write(ctx, r)
-	if !written {
-		ix.remove(e)
-		return nil, err
-	}
-	close(e.settled)
-	close(e.undone)
 	if _, taken := j.takeConflict(e.rec.Txn); taken && err == nil {
 		return j.Elsewhere(ctx, k) // the transaction itself was quicker, at another instance: it is the one to take back
 	}
 	return e, err
+}
+
+// tombstone writes the one record of a tombstone, or takes the entry out again.
+func (e *Entry) tombstone(ctx context.Context, cause string, seal func(txn.ID) (host string, sealed []byte)) (owed bool, err error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	var host string
+	var sealed []byte
+	if seal != nil {
+		host, sealed = seal(e.rec.Txn)
+	}
+	state, outcome, text := txn.Reversed, txn.NotSent, "a reversal came first, and the host cannot be told"
+	if host != "" {
+		state, outcome, text = txn.InDoubt, txn.Unknown, "a reversal came first"
+	}
+	r, err := e.next(ledger.Outcome, state)
+	if err != nil {
+		return false, err
+	}
+	r.Outcome, r.Cause, r.Text, r.Content, r.Host, r.Sealed = outcome, cause, text, tombstoneContent, host, sealed
+	if host != "" {
+		r.NextTry = e.j.cfg.Now()
+	}
+	written, err := e.write(ctx, r)
+	if !written {
+		e.j.index.remove(e)
+		return false, err
+	}
+	e.rec.Host, e.sealed, e.cause, e.nextTry = host, sealed, cause, r.NextTry
+	close(e.settled)
+	if host == "" {
+		close(e.undone)
+	}
+	return host != "", err
+}
+
+// isNew says that nothing was written about the transaction yet.
+func (e *Entry) isNew() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.seq == 0
 }
 
 // tombstoneContent stands in the database where a request's digest would; it is shorter than any digest.

@@ -269,12 +269,12 @@ func TestVerdicts(t *testing.T) {
 	ctx := t.Context()
 	e := send(t, j, "000001")
 	must(t, e.Conclude(ctx, txn.Answered, yes, ""))
-	tomb, err := j.Tombstone(ctx, key("000002"), purchase, "98", time.Now())
+	tomb, err := j.Tombstone(ctx, key("000002"), purchase, "98", time.Now(), nil)
 	must(t, err)
 	if state, _, _ := tomb.Standing(); state != txn.Reversed || !closed(tomb.Settled()) || !closed(tomb.Undone()) {
 		t.Errorf("tombstone: %s", state)
 	}
-	if again, err := j.Tombstone(ctx, key("000001"), purchase, "98", time.Now()); err != nil || again != e {
+	if again, err := j.Tombstone(ctx, key("000001"), purchase, "98", time.Now(), nil); err != nil || again != e {
 		t.Errorf("a tombstone for a known transaction: %v", err)
 	}
 	check := func(j *journal.Journal) {
@@ -332,7 +332,7 @@ func TestOtherInstance(t *testing.T) {
 	// A tombstone for a transaction that another instance took up is that transaction, not a tombstone.
 	third := send(t, j1, "000002")
 	must(t, third.Conclude(ctx, txn.Answered, yes, ""))
-	e, err := j2.Tombstone(ctx, key("000002"), purchase, "98", time.Now())
+	e, err := j2.Tombstone(ctx, key("000002"), purchase, "98", time.Now(), nil)
 	must(t, err)
 	if e.ID() != third.ID() {
 		t.Error("a tombstone stands beside a transaction of another instance")
@@ -528,7 +528,7 @@ func TestFailedDisk(t *testing.T) {
 	if j.Admit() == nil {
 		t.Error("new work on a failed disk")
 	}
-	if _, err := j.Tombstone(t.Context(), key("000009"), purchase, "98", time.Now()); err == nil {
+	if _, err := j.Tombstone(t.Context(), key("000009"), purchase, "98", time.Now(), nil); err == nil {
 		t.Error("a tombstone on a failed disk")
 	}
 }

@@ -23,6 +23,9 @@ func (j *Journal) recover(ctx context.Context, doubtful bool) error {
 	for i := len(recent) - 1; i >= 0; i-- {
 		j.adopt(recent[i])
 	}
+	if _, err := j.cfg.Store.ReleaseUses(ctx, j.cfg.Instance); err != nil {
+		return err
+	}
 	open, err := j.cfg.Store.Unfinished(ctx, j.cfg.Instance)
 	if err != nil {
 		return err
@@ -45,10 +48,12 @@ func (j *Journal) finish(ctx context.Context, e *Entry, s *ledger.Standing, doub
 	state, _, answered := e.Standing()
 	switch {
 	case state == txn.Sending:
-		return e.Conclude(ctx, txn.Unknown, txn.Reply{}, txn.CauseNoAnswer)
-	case state.NeedsReversal():
+		return e.Conclude(ctx, txn.Unknown, unheard(e), txn.CauseNoAnswer)
+	case state.Owes():
 		j.cfg.Owed(e)
 		return nil
+	case state == txn.Approved && e.Original().Kind.Doubt() != txn.Undo:
+		return e.Answered() // it is not reversed, whether or not the terminal heard of it
 	case state == txn.Approved && !answered && doubtful:
 		return e.leaveUnconfirmed()
 	case state == txn.Approved && !answered:
@@ -59,6 +64,14 @@ func (j *Journal) finish(ctx context.Context, e *Entry, s *ledger.Standing, doub
 		return e.Answered()
 	}
 	return nil
+}
+
+// unheard is the reply of a transaction whose outcome the last life did not learn: posp takes charge of an advice, and nothing else.
+func unheard(e *Entry) txn.Reply {
+	if rec := e.Original(); rec.Kind.Doubt() == txn.Deliver {
+		return txn.Reply{Code: "00", RRN: rec.RRN}
+	}
+	return txn.Reply{}
 }
 
 // leaveUnconfirmed closes an approval of which nobody knows whether it was answered: the terminal's next message, its reversal or

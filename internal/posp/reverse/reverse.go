@@ -1,12 +1,11 @@
-// Package reverse drives the reversals that posp owes to a host: each is sent until the host answers it or the settlement
-// cut-off comes (design.md §3, "In doubt, by type"). What is owed, and every try, is in the journal, so a restart goes on
-// where the last life stopped.
+// Package reverse drives what posp owes to a host after an exchange without an answer: a reversal of what is to be undone, or once more the
+// advice of what has happened already (design.md §3, "In doubt, by type"). Each is sent until the host answers it or the settlement
+// cut-off comes. What is owed, and every try, is in the journal, so a restart goes on where the last life stopped.
 package reverse
 
 import (
 	"container/heap"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -19,7 +18,6 @@ import (
 	"github.com/keyward/keyward/internal/posp/journal"
 	"github.com/keyward/keyward/internal/posp/seal"
 	"github.com/keyward/keyward/internal/txn"
-	"github.com/keyward/keyward/keys/secret"
 )
 
 const (
@@ -35,25 +33,7 @@ const (
 // codeUnknownThere is a host's answer to the reversal of a transaction that it does not know (docs/dialect-core.md §6).
 const codeUnknownThere = "25"
 
-// Material is what a reversal needs beside the journal's own columns. It is stored sealed only.
-type Material struct {
-	PAN       string `json:"p"`
-	Expiry    string `json:"x,omitempty"`
-	EntryMode string `json:"m,omitempty"`
-	Condition string `json:"c,omitempty"`
-}
-
-// Seal makes the sealed form for the journal; the transaction's id is part of the seal.
-func (m Material) Seal(s *seal.Sealer, id txn.ID) ([]byte, error) {
-	b, err := json.Marshal(m)
-	if err != nil {
-		return nil, fmt.Errorf("seal reversal material: %w", err)
-	}
-	defer clear(b)
-	return s.Seal(b, id[:]), nil
-}
-
-// Engine sends the reversals. Add is its intake.
+// Engine sends what is owed. Add is its intake.
 type Engine struct {
 	hosts func(name string) (host.Host, bool)
 	seal  *seal.Sealer
@@ -73,9 +53,9 @@ type Engine struct {
 func New(hosts func(name string) (host.Host, bool), log *slog.Logger, reg prometheus.Registerer, now func() time.Time) (*Engine, error) {
 	e := &Engine{
 		hosts: hosts, log: log, now: now, wake: make(chan struct{}, 1), ended: make(chan struct{}),
-		owed: prometheus.NewGauge(prometheus.GaugeOpts{Name: "posp_reversals_owed", Help: "Reversals that wait for a host's answer."}),
+		owed: prometheus.NewGauge(prometheus.GaugeOpts{Name: "posp_reversals_owed", Help: "Reversals and advices that wait for a host's answer."}),
 		done: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "posp_reversal_tries_total", Help: "Tries of reversals by outcome.",
+			Name: "posp_reversal_tries_total", Help: "Tries of reversals and advices by outcome.",
 		}, []string{"outcome"}),
 	}
 	for _, o := range []txn.Outcome{txn.Answered, txn.NotSent, txn.Unknown} {
@@ -89,7 +69,7 @@ func New(hosts func(name string) (host.Host, bool), log *slog.Logger, reg promet
 	return e, nil
 }
 
-// Add takes a reversal that is owed from now on. It never blocks; the number is bounded by the journal.
+// Add takes a reversal, or an advice, that is owed from now on. It never blocks; the number is bounded by the journal.
 func (e *Engine) Add(entry *journal.Entry) {
 	_, tries, next := entry.Owes()
 	e.put(&job{entry: entry, at: next, tries: tries})
@@ -107,7 +87,7 @@ func (e *Engine) put(j *job) {
 	}
 }
 
-// Owed is the number of reversals that wait for a try.
+// Owed is the number of reversals and advices that wait for a try.
 func (e *Engine) Owed() int {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -180,25 +160,17 @@ func (e *Engine) pop() (*job, time.Duration) {
 	return heap.Pop(&e.due).(*job), 0
 }
 
-// try sends one reversal once and records what came of it.
+// try sends what is owed once and records what came of it.
 func (e *Engine) try(ctx context.Context, j *job) {
 	result := e.send(ctx, j)
 	if ctx.Err() != nil {
 		return
 	}
 	e.done.WithLabelValues(string(result.Outcome)).Inc()
-	log := e.log.With("txn", j.entry.ID().String(), "try", j.tries+1)
+	log := e.log.With("txn", j.entry.ID().String(), "kind", string(j.entry.Original().Kind), "try", j.tries+1)
 	if result.Outcome == txn.Answered {
-		before, _, _ := j.entry.Standing()
-		recordCtx, cancel := context.WithTimeout(ctx, tryTimeout)
-		err := j.entry.Reversed(recordCtx, result.Reply)
-		cancel()
+		err := e.record(ctx, log, j.entry, result.Reply)
 		if err == nil {
-			log.InfoContext(ctx, "reversal answered", "code", result.Reply.Code)
-			if before == txn.Reversing && result.Reply.Code == codeUnknownThere {
-				// The host approved it and now says that it never saw it: one of the two is wrong, and no machine can tell which.
-				log.ErrorContext(ctx, "the host does not know a transaction that it approved: settle it by hand with the host's book")
-			}
 			e.mu.Lock()
 			e.owed.Set(float64(e.due.Len()))
 			e.mu.Unlock()
@@ -213,11 +185,38 @@ func (e *Engine) try(ctx context.Context, j *job) {
 	if result.Err != nil {
 		why = result.Err.Error()
 	}
-	log.WarnContext(ctx, "reversal not answered, will be tried again", "pause", pause, "reason", why)
+	log.WarnContext(ctx, "what is owed to the host is not answered, will be tried again", "pause", pause, "reason", why)
 	if err := j.entry.Tried(j.at, why); err != nil {
-		log.ErrorContext(ctx, "reversal: cannot record a try", "error", err)
+		log.ErrorContext(ctx, "cannot record a try of what is owed", "error", err)
 	}
 	e.put(j)
+}
+
+// record writes the host's answer into the journal.
+func (e *Engine) record(ctx context.Context, log *slog.Logger, entry *journal.Entry, reply txn.Reply) error {
+	before, _, _ := entry.Standing()
+	ctx, cancel := context.WithTimeout(ctx, tryTimeout)
+	defer cancel()
+	if before == txn.Forwarding {
+		if err := entry.Delivered(ctx, reply); err != nil {
+			return err
+		}
+		log.InfoContext(ctx, "advice answered", "code", reply.Code)
+		if !reply.Approved() {
+			// The terminal was told that the advice is taken charge of, and the customer is gone.
+			log.ErrorContext(ctx, "the host refuses an advice: settle it by hand with the host's book", "code", reply.Code)
+		}
+		return nil
+	}
+	if err := entry.Reversed(ctx, reply); err != nil {
+		return err
+	}
+	log.InfoContext(ctx, "reversal answered", "code", reply.Code)
+	if before == txn.Reversing && reply.Code == codeUnknownThere {
+		// The host approved it and now says that it never saw it: one of the two is wrong, and no machine can tell which.
+		log.ErrorContext(ctx, "the host does not know a transaction that it approved: settle it by hand with the host's book")
+	}
+	return nil
 }
 
 func (e *Engine) send(ctx context.Context, j *job) host.Result {
@@ -225,33 +224,29 @@ func (e *Engine) send(ctx context.Context, j *job) host.Result {
 	rec := j.entry.Original()
 	h, ok := e.hosts(rec.Host)
 	if !ok {
-		return fail(fmt.Errorf("host %q is not configured; add it again until its reversals are done", rec.Host))
+		return fail(fmt.Errorf("host %q is not configured; add it again until its reversals and advices are done", rec.Host))
 	}
-	id := j.entry.ID()
-	plain, err := e.seal.Open(j.entry.Sealed(), id[:])
+	m, err := openMaterial(e.seal, j.entry.ID(), j.entry.Sealed())
 	if err != nil {
 		return fail(err)
 	}
-	defer clear(plain)
-	var m Material
-	if err := json.Unmarshal(plain, &m); err != nil {
-		return fail(errors.New("sealed reversal material cannot be read"))
-	}
-	pan, err := secret.ParsePAN(m.PAN)
-	if err != nil {
-		return fail(err)
-	}
-	cause, _, _ := j.entry.Owes()
 	ctx, cancel := context.WithTimeout(ctx, tryTimeout)
 	defer cancel()
-	return h.Reverse(ctx, host.Reversal{
-		Kind: rec.Kind, Trace: rec.HostTrace, RRN: rec.RRN, SentAt: j.entry.Began(), Terminal: rec.Key.Terminal, Merchant: rec.Key.Merchant, PAN: pan,
-		Expiry: m.Expiry, ProcCode: rec.ProcCode, Amount: rec.Amount, Currency: rec.Currency, EntryMode: m.EntryMode, Condition: m.Condition,
-		Cause: cause, Try: j.tries + 1,
-	})
+	if state, _, _ := j.entry.Standing(); state == txn.Forwarding {
+		req, err := m.request(j.entry, j.tries+2) // the first was the terminal's own
+		if err != nil {
+			return fail(err)
+		}
+		return laterIfBusy(h.Exchange(ctx, req))
+	}
+	rev, err := m.reversal(j.entry, j.tries+1)
+	if err != nil {
+		return fail(err)
+	}
+	return h.Reverse(ctx, rev)
 }
 
-// job is one reversal in the queue.
+// job is one reversal or advice in the queue.
 type job struct {
 	entry *journal.Entry
 	at    time.Time
