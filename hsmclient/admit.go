@@ -20,7 +20,8 @@ func isDeviation(err error) bool { return errors.Is(err, errDeviates) }
 var errDeviates = errors.New("the device deviates")
 
 // examine probes a member on a fresh connection: does it answer, has it the LMK and the firmware of its domain, and, when full, does it
-// compute the check value of the canary key. An error that is not errDeviates means that it does not answer.
+// compute the check value of the canary key and the same MAC as another member. An error that is not errDeviates means that it does not
+// answer.
 func (n *node) examine(ctx context.Context, full bool) (member.Device, error) {
 	bound, cancel := context.WithTimeout(ctx, n.pool.c.cfg.Probing.Timeout)
 	defer cancel()
@@ -43,7 +44,12 @@ func (n *node) examine(ctx context.Context, full bool) (member.Device, error) {
 	}
 	bound, cancel = context.WithTimeout(ctx, n.pool.c.cfg.Probing.Timeout)
 	defer cancel()
-	return device, n.knownAnswer(bound, l)
+	if err := n.knownAnswer(bound, l); err != nil {
+		return device, err
+	}
+	bound, cancel = context.WithTimeout(ctx, n.pool.c.cfg.Probing.Timeout)
+	defer cancel()
+	return device, n.witnessed(bound, l)
 }
 
 var errProbed = errors.New("the probe is done")

@@ -141,7 +141,7 @@ func (n *node) probeNow(ctx context.Context) member.ProbeResult {
 	took := time.Since(began)
 	enough := n.judge(device, err, began)
 	p.mu.Lock()
-	if err == nil && n.order != orderFence && (n.health == healthDown || n.health == healthFenced) {
+	if err == nil && n.order != orderFence && (n.health == healthDown || n.health == healthFenced) && !n.mustProve() {
 		n.passes, enough = p.c.cfg.Probing.AdmitTimes, true
 	}
 	p.mu.Unlock()

@@ -24,9 +24,10 @@ const (
 // watch is the health side of a member.
 type watch struct {
 	probing    member.Probing
-	misses     int // heartbeats in a row
-	late       int // heartbeats in a row that came late while other answers came in time
-	passes     int // admission probes in a row
+	misses     int  // heartbeats in a row
+	late       int  // heartbeats in a row that came late while other answers came in time
+	passes     int  // admission probes in a row
+	unproven   bool // the last of them had no witness, though one is possible
 	pause      time.Duration
 	nextProbe  time.Time // of the second probing
 	nextBeat   time.Time
@@ -173,12 +174,15 @@ func (n *node) passed(now time.Time) (enough bool) {
 		return false
 	}
 	n.passes++
-	if n.passes >= n.pool.c.cfg.Probing.AdmitTimes {
+	enough = n.passes >= n.pool.c.cfg.Probing.AdmitTimes
+	if enough && !n.mustProve() {
+		n.admitting = true
 		return true
 	}
 	n.pause = 0
 	pause := n.pool.c.cfg.Probing.BackoffMin
 	switch {
+	case enough: // once more, with a witness
 	case n.newcomer: // nothing speaks against it
 		pause = 0
 	case len(n.pool.tiers) == 0:
