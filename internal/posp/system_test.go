@@ -207,6 +207,12 @@ func (s *system) restart() {
 // enrol stores card, key, terminal and binding as issuer and posv do.
 func (s *system) enrol(n int, algorithm string, makLength int) {
 	s.t.Helper()
+	s.enrolAs(n, algorithm, makLength, "unionpay")
+}
+
+// enrolAs is enrol for a terminal of a profile. Every card has both master keys.
+func (s *system) enrolAs(n int, algorithm string, makLength int, profile string) {
+	s.t.Helper()
 	ctx := s.t.Context()
 	terminal, card := fmt.Sprintf("1000%04d", n), fmt.Sprintf("6000000000000000%04d", n)
 	exec := func(sql string, args ...any) {
@@ -214,13 +220,15 @@ func (s *system) enrol(n int, algorithm string, makLength int) {
 		_, err := s.admin.Exec(ctx, sql, args...)
 		s.must(err)
 	}
-	cryptogram, err := s.hsm.EncryptUnderLMK("80D", "U", masterKey(s.t, card))
-	s.must(err)
 	exec(`INSERT INTO merchants (merchant_id, name, state) VALUES ($1, 'test', 'active') ON CONFLICT DO NOTHING`, merchantID)
-	exec(`INSERT INTO terminals (terminal_id, merchant_id, state, algorithm, mak_length) VALUES ($1, $2, 'active', $3, $4)`, terminal, merchantID, algorithm, makLength)
+	exec(`INSERT INTO terminals (terminal_id, merchant_id, state, algorithm, mak_length, profile) VALUES ($1, $2, 'active', $3, $4, $5)`, terminal, merchantID, algorithm, makLength, profile)
 	exec(`INSERT INTO cards (psam_no, state) VALUES ($1, 'in_service')`, card)
-	exec(`INSERT INTO keys (name, usage, algorithm, version, lmk_domain, cryptogram, kcv, length_bits, state)
-	      VALUES ('PSAM:' || $1, 'tmk', 'tdes', 1, $2, $3, '000000', 128, 'active')`, card, testDomain, cryptogram)
+	for alg, scheme := range map[keys.Algorithm]string{keys.TDES: "U", keys.SM4: "R"} {
+		cryptogram, err := s.hsm.EncryptUnderLMK("80D", scheme, masterKeyOf(s.t, alg, card))
+		s.must(err)
+		exec(`INSERT INTO keys (name, usage, algorithm, version, lmk_domain, cryptogram, kcv, length_bits, state)
+		      VALUES ('PSAM:' || $1, 'tmk', $4, 1, $2, $3, '000000', 128, 'active')`, card, testDomain, cryptogram, alg.String())
+	}
 	exec(`INSERT INTO bindings (psam_no, terminal_id, reason, actor, valid_from) VALUES ($1, $2, 'test', 'test', now())`, card, terminal)
 	exec(`INSERT INTO device_changes (terminal_id, kind) VALUES ($1, 'test')`, terminal)
 }
@@ -231,7 +239,7 @@ func (s *system) terminal(n int, change func(*pos.Config)) *pos.Terminal {
 	number := fmt.Sprintf("6000000000000000%04d", n)
 	card, err := psam.NewBlank(number, unhex(transport))
 	s.must(err)
-	psamtest.Issue(s.t, card, unhex(transport), masterKey(s.t, number), nil)
+	psamtest.Issue(s.t, card, unhex(transport), masterKey(s.t, number), masterKeyOf(s.t, keys.SM4, number))
 	cfg := pos.Config{
 		TerminalID: fmt.Sprintf("1000%04d", n), MerchantID: merchantID, PSAM: number, Card: card, POSP: s.cfg.Terminals[0].Addr,
 		Timeout: 8 * time.Second,
@@ -286,11 +294,16 @@ func (s *system) balance() int64 {
 
 func masterKey(t testing.TB, card string) []byte {
 	t.Helper()
+	return masterKeyOf(t, keys.TDES, card)
+}
+
+func masterKeyOf(t testing.TB, algorithm keys.Algorithm, card string) []byte {
+	t.Helper()
 	factor, err := pboc.FactorOf(card)
 	if err != nil {
 		t.Fatal(err)
 	}
-	key, err := pboc.Derive(keys.TDES, secret.New(unhex(rootKey)), factor)
+	key, err := pboc.Derive(algorithm, secret.New(unhex(rootKey)), factor)
 	if err != nil {
 		t.Fatal(err)
 	}

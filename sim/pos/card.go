@@ -46,7 +46,10 @@ func swIs(err error, sw uint16) bool {
 }
 
 // reader drives a card. Every operation selects the application first: the slot may have been used by somebody else.
-type reader struct{ card Card }
+type reader struct {
+	card  Card
+	model Model
+}
 
 func (r reader) send(step string, apdu []byte) ([]byte, error) {
 	answer := r.card.Transmit(apdu)
@@ -65,8 +68,15 @@ func (r reader) selectApplication() error {
 	return err
 }
 
-// pinBlock has the card make F52: ISO 9564-1 format 0 (facts/unionpay.md §5). Without a PAN its digits are zero.
-func (r reader) pinBlock(pin, pan string) (string, error) {
+// Forms of the PIN block in the card.
+const (
+	pinISO0 byte = 0x00 // under SM4 with 8 zero bytes behind
+	pinWide byte = 0x01
+)
+
+// pinBlock has the card make a PIN block: ISO 9564-1 format 0 (facts/unionpay.md §5), or the wide form of SM4. Without a PAN its digits
+// are zero.
+func (r reader) pinBlock(form byte, pin, pan string) (string, error) {
 	if pan != "" && (len(pan) < 13 || len(pan) > 19) || !digitsOnly(pan) || !digitsOnly(pin) || len(pin) < 4 || len(pin) > 12 {
 		return "", errors.New("a PIN has 4 to 12 digits and a card number 13 to 19")
 	}
@@ -77,7 +87,7 @@ func (r reader) pinBlock(pin, pan string) (string, error) {
 	if err := r.selectApplication(); err != nil {
 		return "", err
 	}
-	apdu := []byte{0x80, 0xC2, 0x00, 0x00, byte(1 + len(pin) + len(account)), byte(len(pin))}
+	apdu := []byte{0x80, 0xC2, form, 0x00, byte(1 + len(pin) + len(account)), byte(len(pin))}
 	block, err := r.send("PIN block", append(append(apdu, pin...), account...))
 	return string(block), err
 }
@@ -100,37 +110,42 @@ func (r reader) macCommand(step string, ins byte, data []byte, keep int) ([]byte
 	if err := r.selectApplication(); err != nil {
 		return nil, err
 	}
+	kind, form := r.model.macParameters()
 	for len(data) > part && len(data) >= part+keep {
-		if _, err := r.send(step, append([]byte{0x80, ins, 0x80, 0x00, part}, data[:part]...)); err != nil {
+		if _, err := r.send(step, append([]byte{0x80, ins, 0x80 | kind, form, part}, data[:part]...)); err != nil {
 			return nil, err
 		}
 		data = data[part:]
 	}
-	return r.send(step, append([]byte{0x80, ins, 0x00, 0x00, byte(len(data))}, data...))
+	return r.send(step, append([]byte{0x80, ins, kind, form, byte(len(data))}, data...))
 }
 
-// track has the card encipher the last 16 digits of a track, not counting those of the final byte
+// track has the card encipher the last 16 digits of a track, 32 under SM4, not counting those of the final byte
 // (facts/unionpay.md §5).
-func (r reader) track(track string) (string, error) {
+func (r reader) track(track string, sm4 bool) (string, error) {
+	size := 16
+	if sm4 {
+		size = 32
+	}
 	end := len(track) - 2
 	if len(track)%2 != 0 {
 		end = len(track) - 1
 	}
-	if end < 16 {
+	if end < size {
 		return "", errors.New("the track is shorter than the block to encipher")
 	}
-	block, err := packDigits(track[end-16:end], llTrack)
+	block, err := packDigits(track[end-size:end], llTrack)
 	if err != nil {
 		return "", fmt.Errorf("track: %w", err)
 	}
 	if err := r.selectApplication(); err != nil {
 		return "", err
 	}
-	out, err := r.send("encipher track", append([]byte{0x80, 0xC8, 0x00, 0x00, 8}, block...))
+	out, err := r.send("encipher track", append([]byte{0x80, 0xC8, 0x00, 0x00, byte(size / 2)}, block...))
 	if err != nil {
 		return "", err
 	}
-	return track[:end-16] + hexText(out) + track[end:], nil
+	return track[:end-size] + hexText(out) + track[end:], nil
 }
 
 // keyRecord is one work key of a sign-on answer: cipher and check value as the card wants them.

@@ -132,6 +132,7 @@ func (f *Fleet) Add(terminal, merchant, psamNo string) error {
 	}
 	cfg := f.cfg.Terminal
 	cfg.TerminalID, cfg.MerchantID, cfg.PSAM = terminal, merchant, psamNo
+	developmentModel(&cfg)
 	cfg.Card = slot{store: f.cfg.Store, psamNo: psamNo}
 	cfg.StateFile = filepath.Join(f.cfg.StateDir, terminal+stateExt)
 	t, err := New(cfg)

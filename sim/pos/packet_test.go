@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/keyward/keyward/internal/vectors"
+	"github.com/keyward/keyward/sim/psam"
 	"github.com/keyward/keyward/sim/psam/psamtest"
 )
 
@@ -66,7 +67,7 @@ func publishedKeys(t *testing.T, pik, mak string) reader {
 	t.Helper()
 	card := issuedCard(t)
 	psamtest.LoadWorkKeys(t, card, psamtest.TDES, testRoot, psamtest.Hex(t, pik), psamtest.Hex(t, mak), nil)
-	return reader{card}
+	return reader{card: card}
 }
 
 // TestPacket5MAC computes and verifies the MAC of the real purchase [5] with its published key in the card.
@@ -121,11 +122,33 @@ func TestTrackFixtures(t *testing.T) {
 		"6222020000000000000D25121010000012345": "6222020000000000000D883F4D7A8A714B825",
 		"622202000000000000D2512101000001234":   "622202000000000000A18F9F02CA0280994",
 	} {
-		if got, err := (reader{card}).track(clear); err != nil || got != want {
+		if got, err := (reader{card: card}).track(clear, false); err != nil || got != want {
 			t.Errorf("track of %d digits differs (%v)", len(clear), err)
 		}
 	}
-	if _, err := (reader{card}).track("123456789012345"); err == nil {
+	if _, err := (reader{card: card}).track("123456789012345", false); err == nil {
+		t.Error("a track shorter than the block was accepted")
+	}
+}
+
+// TestTrackFixturesSM4: the SM4 block takes 32 digits.
+func TestTrackFixturesSM4(t *testing.T) {
+	t.Parallel()
+	card, err := psam.NewBlank(testPSAM, testTransport)
+	if err != nil {
+		t.Fatal(err)
+	}
+	psamtest.Issue(t, card, testTransport, testRoot, testRoot)
+	psamtest.LoadWorkKeys(t, card, psamtest.SM4, testRoot, testPIK, testPIK, testTDK)
+	for clear, want := range map[string]string{
+		"6222020000000000000D25121010000012345": "62227E64B0464172A9E291338CC6590681A35",
+		"622202000000000000D2512101000001234":   "6246D047E50DEFED910D86EB5FA824D2A94",
+	} {
+		if got, err := (reader{card: card}).track(clear, true); err != nil || got != want {
+			t.Errorf("track of %d digits differs (%v)", len(clear), err)
+		}
+	}
+	if _, err := (reader{card: card}).track("1234567890123456789012345678901=", true); err == nil {
 		t.Error("a track shorter than the block was accepted")
 	}
 }
@@ -140,7 +163,7 @@ func TestPINRefusals(t *testing.T) {
 			continue
 		}
 		used++
-		if _, err := r.pinBlock(vectors.Str(v.In, "pin"), vectors.Str(v.In, "pan")); err == nil {
+		if _, err := r.pinBlock(pinISO0, vectors.Str(v.In, "pin"), vectors.Str(v.In, "pan")); err == nil {
 			t.Errorf("%s accepted", v.ID)
 		}
 	}

@@ -88,10 +88,7 @@ func (t *Terminal) build(mti, processing, field60, entryMode string, amountFen i
 	}
 	p.fields[22], p.fields[25], p.fields[49], p.fields[60] = entryMode, "00", "156", field60
 	// F53: PIN format, algorithm, track encryption, then zeros (facts/unionpay.md §5).
-	format, algorithm, tracks := "0", "6", "0"
-	if t.state.Scheme == "001" {
-		algorithm = "0"
-	}
+	format, algorithm, tracks := "0", t.cfg.Model.digit(t.state.Scheme), "0"
 	if card.Track2 == "" || t.cfg.PANWithTrack {
 		p.fields[2] = card.PAN
 	}
@@ -99,8 +96,8 @@ func (t *Terminal) build(mti, processing, field60, entryMode string, amountFen i
 		p.fields[14] = card.Expiry
 	} else {
 		p.fields[35] = card.Track2
-		if t.state.Scheme == "004" {
-			enciphered, err := t.reader.track(card.Track2)
+		if t.state.Scheme == "004" || isSM4(t.state.Scheme) {
+			enciphered, err := t.reader.track(card.Track2, isSM4(t.state.Scheme))
 			if err != nil {
 				return packet{}, err
 			}
@@ -108,11 +105,10 @@ func (t *Terminal) build(mti, processing, field60, entryMode string, amountFen i
 		}
 	}
 	if pin != "" {
-		block, err := t.reader.pinBlock(pin, card.PAN)
-		if err != nil {
+		if err := t.putPIN(p, pin, card.PAN); err != nil {
 			return packet{}, err
 		}
-		p.fields[26], p.fields[52], format = "06", block, "2"
+		format = "2"
 	}
 	if card.Track2 != "" || pin != "" {
 		p.fields[53] = format + algorithm + tracks + strings.Repeat("0", 13)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 )
 
 // SignOn fetches work keys from the host and writes them into the card (facts/unionpay.md §3, sign-on). Only when the card
@@ -45,16 +46,18 @@ func (t *Terminal) signOn(ctx context.Context, r *Result) {
 	}
 }
 
-// splitKeys takes F62 of a sign-on answer apart (facts/unionpay.md §3, keys in field 62): PIN key, MAC key and with scheme
-// 004 the track key, each cipher and 4 bytes check value.
+// splitKeys takes F62 of a sign-on answer apart (facts/unionpay.md §3, keys in field 62): PIN key, MAC key and with schemes
+// 004 to 006 the track key, each cipher and 4 bytes check value, 3 with scheme 005.
 func splitKeys(f62 []byte, scheme string) ([]keyRecord, error) {
-	const kcv, single, double = 4, 8, 16
+	const kcv, shortKCV, single, double = 4, 3, 8, 16
 	slot, records := double+kcv, []byte{recordPIN, recordMAC}
 	switch scheme {
 	case "001":
 		slot = single + kcv
-	case "004":
+	case "004", "006":
 		records = append(records, recordTrack)
+	case "005": // check values of three bytes
+		slot, records = double+shortKCV, append(records, recordTrack)
 	}
 	if len(f62) != slot*len(records) {
 		return nil, fmt.Errorf("field 62 has %d bytes, scheme %s needs %d", len(f62), scheme, slot*len(records))
@@ -63,7 +66,7 @@ func splitKeys(f62 []byte, scheme string) ([]keyRecord, error) {
 	for i, record := range records {
 		content := bytes.Clone(f62[i*slot : (i+1)*slot])
 		// A single-length MAC key sits in the double-length slot with 8 plain zero bytes behind it.
-		if record == recordMAC && slot == double+kcv && bytes.Equal(content[single:double], make([]byte, single)) {
+		if record == recordMAC && !isSM4(scheme) && slot == double+kcv && bytes.Equal(content[single:double], make([]byte, single)) {
 			content = append(content[:single], content[double:]...)
 		}
 		set = append(set, keyRecord{record: record, content: content})
@@ -71,7 +74,8 @@ func splitKeys(f62 []byte, scheme string) ([]keyRecord, error) {
 	return set, nil
 }
 
-// manage sends a management message and checks the answer: MTI and trace; such messages carry no MAC.
+// manage sends a management message and checks the answer: MTI and trace. Such messages carry no MAC, but for
+// the types that the model names.
 func (t *Terminal) manage(ctx context.Context, r *Result, request packet) (packet, bool) {
 	trace, err := t.nextTrace()
 	if err != nil {
@@ -79,6 +83,13 @@ func (t *Terminal) manage(ctx context.Context, r *Result, request packet) (packe
 		return packet{}, false
 	}
 	request.fields[11] = trace
+	signed := slices.Contains(t.cfg.Model.MACOn, request.mti)
+	if signed {
+		if err := t.sign(request); err != nil {
+			r.fail(err)
+			return packet{}, false
+		}
+	}
 	r.Trace, r.Request = trace, request.dump()
 	answer, err := t.exchange(ctx, request)
 	if err != nil {
@@ -93,6 +104,12 @@ func (t *Terminal) manage(ctx context.Context, r *Result, request packet) (packe
 	if answer.packet.fields[39] == "" {
 		r.fail(errors.New("the answer has no response code"))
 		return packet{}, false
+	}
+	if mac := answer.packet.fields[64]; signed && (mac != "" || success(answer.packet.fields[39])) {
+		if err := t.reader.verify(answer.mab, mac); err != nil {
+			r.fail(fmt.Errorf("the answer is not authentic: %w", err))
+			return packet{}, false
+		}
 	}
 	t.obey(r, answer.packet)
 	return answer.packet, r.Outcome == OutcomeApproved

@@ -23,6 +23,7 @@ const (
 	defaultTimeout     = 60 * time.Second // a terminal's wait, the longest of the chain in design.md §3
 	defaultDialTimeout = 5 * time.Second
 	defaultTMK         = 0x01 // triple DES terminal master key
+	defaultSM4TMK      = 0x41 // SM4 terminal master key
 )
 
 // Config describes a terminal. TerminalID, MerchantID, POSP and Card are needed, the rest has defaults.
@@ -35,9 +36,11 @@ type Config struct {
 
 	TPDU   string // 10 digits
 	Header string // 12 digits
-	// Scheme is 60.3 of the sign-on: 001 single-length keys, 003 double-length, 004 double-length with track key.
+	// Scheme is 60.3 of the sign-on: 001 single-length keys, 003 double-length, 004 double-length with track key, 005 and 006 SM4.
 	Scheme string
-	TMKID  byte // id of the terminal master key in the card; 0 means 01
+	TMKID  byte // id of the terminal master key in the card; 0 means 01, under SM4 41
+	// Model is what terminals of one maker do otherwise than others.
+	Model Model
 	// Capability is 60.4 and following of financial messages, for example "20": magnetic stripe only, IC condition 0. Empty
 	// leaves the sub-fields out.
 	Capability string
@@ -80,13 +83,16 @@ func New(cfg Config) (*Terminal, error) {
 		return nil, fmt.Errorf("terminal %s: a merchant number has 15 characters", cfg.TerminalID)
 	case cfg.Card == nil:
 		return nil, fmt.Errorf("terminal %s: no card", cfg.TerminalID)
-	case cfg.Scheme != "001" && cfg.Scheme != "003" && cfg.Scheme != "004":
-		return nil, fmt.Errorf("terminal %s: sign-on scheme %q is not 001, 003 or 004", cfg.TerminalID, cfg.Scheme)
+	case !knownScheme(cfg.Scheme):
+		return nil, fmt.Errorf("terminal %s: sign-on scheme %q is not 001, 003, 004, 005 or 006", cfg.TerminalID, cfg.Scheme)
+	}
+	if err := cfg.Model.check(); err != nil {
+		return nil, fmt.Errorf("terminal %s: %w", cfg.TerminalID, err)
 	}
 	if _, err := (packet{tpdu: cfg.TPDU, header: cfg.Header}).prefix(); err != nil {
 		return nil, fmt.Errorf("terminal %s: %w", cfg.TerminalID, err)
 	}
-	t := &Terminal{cfg: cfg, reader: reader{cfg.Card}, slot: make(chan struct{}, 1)}
+	t := &Terminal{cfg: cfg, reader: reader{card: cfg.Card, model: cfg.Model}, slot: make(chan struct{}, 1)}
 	state, err := loadState(cfg)
 	if err != nil {
 		return nil, err
@@ -110,6 +116,9 @@ func withDefaults(cfg *Config) {
 	}
 	if cfg.TMKID == 0 {
 		cfg.TMKID = defaultTMK
+		if isSM4(cfg.Scheme) {
+			cfg.TMKID = defaultSM4TMK
+		}
 	}
 	if cfg.Timeout <= 0 {
 		cfg.Timeout = defaultTimeout

@@ -22,6 +22,9 @@ const (
 // kcvSize is how many bytes of a check value travel on the wire (facts/psam.md §3.7).
 const kcvSize = 4
 
+// shortKCV is what one host sends of the check values of SM4 keys (facts/unionpay.md §3).
+const shortKCV = 3
+
 var (
 	errAlgorithm = errors.New("algorithm and key length do not fit")
 	errBlocks    = errors.New("data is not a whole number of blocks")
@@ -98,10 +101,10 @@ func checkValue(alg algorithm, key []byte) ([]byte, error) {
 // kcvMatches compares the first bytes of the key's check value with the presented one in constant time.
 func kcvMatches(alg algorithm, key, presented []byte) bool {
 	full, err := checkValue(alg, key)
-	if err != nil || len(presented) != kcvSize {
+	if err != nil || len(presented) != kcvSize && len(presented) != shortKCV {
 		return false
 	}
-	return subtle.ConstantTimeCompare(full[:kcvSize], presented) == 1
+	return subtle.ConstantTimeCompare(full[:len(presented)], presented) == 1
 }
 
 // pad80 always appends 80 and then zeros up to a whole block (facts/psam.md §3.4, the form of the specification).

@@ -1,7 +1,6 @@
 package psam
 
 import (
-	"bytes"
 	"crypto/subtle"
 	"encoding/hex"
 	"strings"
@@ -78,104 +77,6 @@ func clearPINBlock(pin, pan12 string, size int) ([]byte, error) {
 	}
 	subtle.XORBytes(block, block, account)
 	return block, nil
-}
-
-// moreFollows in P1 of the MAC commands says that the data goes on in the next command of the same instruction.
-const moreFollows byte = 0x80
-
-// messageMACSize is the MAC as it travels: 8 upper-case hex characters (facts/unionpay.md §4).
-const messageMACSize = 8
-
-// macChain is the XOR of the blocks of a message that comes in several commands.
-type macChain struct {
-	ins byte
-	sum []byte
-}
-
-// computeMAC is 80 C4 P1 00 Lc data: the UnionPay ECB MAC under the MAC key, 8 ASCII characters. P1 80 says that more
-// data follows; such a part is a whole number of blocks.
-func (c *Card) computeMAC(cmd command) ([]byte, status) {
-	mac, more, sw := c.absorb(cmd, cmd.data)
-	if sw != swOK || more {
-		return nil, sw
-	}
-	return mac, swOK
-}
-
-// verifyMAC is 80 C6 P1 00 Lc data || MAC 8: as 80 C4, with the MAC at the end of the last part. A wrong one answers
-// 9302.
-func (c *Card) verifyMAC(cmd command) ([]byte, status) {
-	data := cmd.data
-	var presented []byte
-	if cmd.p1&moreFollows == 0 {
-		if len(data) < messageMACSize {
-			c.session.chain = nil
-			return nil, swWrongLength
-		}
-		data, presented = data[:len(data)-messageMACSize], data[len(data)-messageMACSize:]
-	}
-	mac, more, sw := c.absorb(cmd, data)
-	if sw != swOK || more {
-		return nil, sw
-	}
-	if subtle.ConstantTimeCompare(mac, presented) != 1 {
-		return nil, swCheckWrong
-	}
-	return nil, swOK
-}
-
-// absorb adds one part to the running XOR and, on the last part, makes the MAC.
-func (c *Card) absorb(cmd command, data []byte) (mac []byte, more bool, sw status) {
-	chain := c.session.chain
-	c.session.chain = nil
-	key, sw := c.work(recordMAC)
-	switch {
-	case cmd.p2 != 0 || cmd.p1&^moreFollows != 0:
-		return nil, false, swWrongP1P2
-	case sw != swOK:
-		return nil, false, sw
-	}
-	size := key.Alg.blockSize()
-	more = cmd.p1&moreFollows != 0
-	if more && (len(data) == 0 || len(data)%size != 0) {
-		return nil, false, swWrongLength
-	}
-	if chain == nil {
-		chain = &macChain{ins: cmd.ins, sum: make([]byte, size)}
-	}
-	for len(data) > 0 {
-		n := subtle.XORBytes(chain.sum, chain.sum, data[:min(size, len(data))])
-		data = data[n:]
-	}
-	if more {
-		c.session.chain = chain
-		return nil, true, swOK
-	}
-	mac, err := ecbMAC(key.Alg, key.Value, chain.sum)
-	if err != nil {
-		return nil, false, swInternal
-	}
-	return mac, false, swOK
-}
-
-// ecbMAC turns the XOR of all blocks into the MAC: hex characters, two encryptions, first 8 hex characters of the
-// result (facts/unionpay.md §4).
-func ecbMAC(alg algorithm, key, sum []byte) ([]byte, error) {
-	text := hexUpper(sum)
-	first, err := encipher(alg, key, text[:len(sum)])
-	if err != nil {
-		return nil, err
-	}
-	subtle.XORBytes(first, first, text[len(sum):])
-	last, err := encipher(alg, key, first)
-	if err != nil {
-		return nil, err
-	}
-	return hexUpper(last)[:messageMACSize], nil
-}
-
-func hexUpper(b []byte) []byte {
-	return bytes.ToUpper(hex.AppendEncode(nil, b))
 }
 
 // encipherTrack is 80 C8 00 00 Lc block: one block of a track (8 bytes, 16 under SM4) under the magstripe key

@@ -70,7 +70,7 @@ func (s *stagedSet) has(record byte) bool {
 }
 
 // updateRecord is 00 DC record 04 Lc cipher KCV4 (facts/psam.md §4): 16 bytes cipher, or 8 for a single-length DES key,
-// under the terminal master key in ECB, then the first 4 bytes of the check value. A wrong check value answers 9302,
+// under the terminal master key in ECB, then the first 4 bytes of the check value, or 3 under SM4 (facts/unionpay.md §3, "57 SM4"). A wrong check value answers 9302,
 // spoils the set and leaves the keys in use as they are.
 func (c *Card) updateRecord(cmd command) ([]byte, status) {
 	staged := c.session.staged
@@ -82,15 +82,18 @@ func (c *Card) updateRecord(cmd command) ([]byte, status) {
 	case cmd.p1 < recordPIN || cmd.p1 > recordTrack:
 		return nil, swRecordNotFound
 	}
-	alg := staged.tmk.Alg
-	switch size := len(cmd.data) - kcvSize; {
+	alg, size := staged.tmk.Alg, len(cmd.data)-kcvSize
+	if alg == algSM4 && len(cmd.data) == algSM4.keySize()+shortKCV {
+		size = algSM4.keySize()
+	}
+	switch {
 	case size == algTDES.keySize():
 	case size == algDES.keySize() && alg == algTDES:
 		alg = algDES
 	default:
 		return nil, swWrongLength
 	}
-	sealed, check := cmd.data[:len(cmd.data)-kcvSize], cmd.data[len(cmd.data)-kcvSize:]
+	sealed, check := cmd.data[:size], cmd.data[size:]
 	value, err := decipher(staged.tmk.Alg, staged.tmk.Value, sealed)
 	if err != nil {
 		return nil, swInternal
