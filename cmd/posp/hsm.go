@@ -56,7 +56,7 @@ func hsmCommand() *cobra.Command {
 			"and --ca overrule it. \"keyward dev\" writes such files into config/ of its data directory: hsm.yaml for posp, hsm-issuing.yaml for\n" +
 			"the key service.\n\n" +
 			"Exit codes: 0 done, 1 failed, 2 wrong call, 3 refused by the service (the text says why and what to do), 4 no such member or domain,\n" +
-			"5 not permitted, 6 no answer.",
+			"5 not permitted, 6 no answer; of a drill also 7 failed, 8 incomplete.",
 		Example: "  export " + hsmConfigVariable + "=./.keyward/config/hsm.yaml\n" +
 			"  posp hsm list --watch\n" +
 			"  posp hsm drain hsm2 --reason \"new firmware\"\n" +

@@ -102,7 +102,11 @@ func (c *hsmClient) setState(cmd *cobra.Command, name string, to member.State) e
 	if err := c.do(cmd.Context(), memberPath(name, "/state"), hsmops.StateOrder{Order: c.order(), State: to}, &got); err != nil {
 		return err
 	}
-	return c.say(cmd.OutOrStdout(), got, "%s is %s.", name, described(got))
+	note := ""
+	if got.State == member.Draining || got.State == member.Fenced {
+		note = " On this instance, until it restarts; to keep it out everywhere and for good: posp hsm remove, then save."
+	}
+	return c.say(cmd.OutOrStdout(), got, "%s is %s.%s", name, described(got), note)
 }
 
 func drainHSM(c *hsmClient) *cobra.Command {
@@ -145,10 +149,18 @@ func changing(c *hsmClient, use, short, long, example string, change func(value 
 			if err := c.do(cmd.Context(), memberPath(args[0], "/change"), hsmops.ChangeOrder{Order: c.order(), Change: ch}, &got); err != nil {
 				return err
 			}
-			return c.say(cmd.OutOrStdout(), got, "%s has priority %d, weight %d, rated %d per second, probe command %s.%s", args[0], got.Spec.Priority,
-				got.Spec.Weight, got.Spec.Rated, map[bool]string{true: "of the driver", false: got.Spec.Probe}[got.Spec.Probe == ""], notPermanent)
+			return c.say(cmd.OutOrStdout(), got, "%s has priority %d, weight %d, %s, probe command %s.%s", args[0], got.Spec.Priority,
+				got.Spec.Weight, rating(got.Spec.Rated), map[bool]string{true: "of the driver", false: got.Spec.Probe}[got.Spec.Probe == ""], notPermanent)
 		},
 	})
+}
+
+// rating is what a device is licensed for, in words.
+func rating(perSecond int) string {
+	if perSecond == 0 {
+		return "rating unknown"
+	}
+	return fmt.Sprintf("rated %d per second", perSecond)
 }
 
 // whole reads a number.

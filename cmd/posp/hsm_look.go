@@ -16,6 +16,9 @@ import (
 	"github.com/keyward/keyward/internal/hsmops"
 )
 
+// forecastAlarm is the time to saturation below which the list calls for somebody.
+const forecastAlarm = time.Hour
+
 func listHSMs(c *hsmClient) *cobra.Command {
 	var watch watched
 	cmd := &cobra.Command{
@@ -131,11 +134,11 @@ func troubles(o hsmops.Overview) []string {
 		healthy := d.States[member.Working] + d.States[member.Standby]
 		switch {
 		case len(d.States) > 0 && healthy == 0:
-			out = append(out, fmt.Sprintf("! LMK domain %s has no member that works: all its requests fail.", d.Domain))
+			out = append(out, fmt.Sprintf("! LMK domain %s has no member that works: all its requests fail. Bring one back; it is found by itself, or at once with: posp hsm probe NAME", d.Domain))
 		case d.StandbyEngaged:
-			out = append(out, fmt.Sprintf("! LMK domain %s: standby members are engaged, because the working ones are gone or full.", d.Domain))
+			out = append(out, fmt.Sprintf("! LMK domain %s: standby members are engaged, because the working ones are gone or full. Back from a failure: posp hsm state NAME working", d.Domain))
 		}
-		if d.Forecast.SaturatedIn > 0 {
+		if soon(d.Forecast) {
 			out = append(out, fmt.Sprintf("! LMK domain %s: %s", d.Domain, d.Forecast.Text))
 		}
 	}
@@ -150,6 +153,9 @@ func troubles(o hsmops.Overview) []string {
 	return out
 }
 
+// soon says that a forecast is somebody's business tonight. What ten minutes tell about a time further away is no alarm.
+func soon(f member.Forecast) bool { return f.SaturatedIn > 0 && f.SaturatedIn.Std() <= forecastAlarm }
+
 func domainLine(d member.DomainStatus) string {
 	var states []string
 	for _, s := range []member.State{member.Working, member.Standby, member.Draining, member.Suspect, member.Down, member.Fenced} {
@@ -161,7 +167,7 @@ func domainLine(d member.DomainStatus) string {
 	if len(states) > 0 {
 		line = strings.Join(states, ", ") + "; " + line
 	}
-	if d.Forecast.SaturatedIn == 0 && d.Forecast.Text != "" {
+	if !soon(d.Forecast) && d.Forecast.Text != "" && d.Places > 0 {
 		line += "; " + d.Forecast.Text
 	}
 	return line

@@ -73,8 +73,8 @@ func (c *hsmClient) rewrapCall(ctx context.Context, method, path string, in, out
 		call.IdempotencyKey = rand.Text()
 	}
 	err = call.Do(ctx, &http.Client{Transport: transport}, out)
-	if refused, ok := errors.AsType[*httpapi.Refusal](err); ok && refused.Status == http.StatusNotFound && refused.Detail == "" {
-		return &exitError{exitNotFound, fmt.Errorf("%s knows nothing of moving keys; is it the key service?", base)}
+	if refused, ok := errors.AsType[*httpapi.Refusal](err); ok && refused.Status == http.StatusNotFound && (refused.Detail == "" || strings.Contains(refused.NextStep, "/openapi.json")) {
+		return &exitError{exitNotFound, fmt.Errorf("%s moves no keys, the key service does; name its client file with --config (hsm-issuing.yaml in dev mode)", base)}
 	}
 	return explained(base, err)
 }

@@ -82,9 +82,10 @@ func TestHSMCommands(t *testing.T) {
 		{"engine", 0, "no saturation in sight", ""},
 		{"saved", 0, "VERSION", ""},
 		{"state hsm2 working --reason why", 0, "hsm2 is working.", "state hsm2 working by li.na (why)"},
-		{"drain hsm2 --force", 0, "hsm2 is draining.", "state hsm2 draining by li.na forced"},
+		{"drain hsm2 --force", 0, "hsm2 is draining. On this instance, until it restarts", "state hsm2 draining by li.na forced"},
 		{"priority hsm2 3", 0, "priority 3", "modify hsm2 by li.na"},
 		{"weight hsm2 2", 0, "weight 2", "modify hsm2 by li.na"},
+		{"rated hsm2 0", 0, "rating unknown", "modify hsm2 by li.na"},
 		{"rated hsm2 2500", 0, "rated 2500 per second", "modify hsm2 by li.na"},
 		{"probe-command hsm2 B2", 0, "probe command B2", "modify hsm2 by li.na"},
 		{"probe-command hsm2 default", 0, "probe command of the driver", "modify hsm2 by li.na"},
@@ -142,6 +143,10 @@ func TestHSMRefused(t *testing.T) {
 	}
 	if code, _, errs := o.posp("list", "--url", "https://127.0.0.1:1"); code != exitNoAnswer || !strings.Contains(errs, "is the address right?") {
 		t.Errorf("nobody there: %d %s", code, errs)
+	}
+	o.config = o.file(t, "li.na")
+	if code, _, errs := o.posp("rewrap", "status"); code != exitNotFound || !strings.Contains(errs, "moves no keys, the key service does; name its client file") {
+		t.Errorf("keys moved by posp: %d %s", code, errs)
 	}
 	o.config = filepath.Join(t.TempDir(), "none.yaml")
 	if code, _, errs := o.posp("list"); code != exitFailure || !strings.Contains(errs, "none.yaml") {

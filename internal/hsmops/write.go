@@ -205,7 +205,7 @@ func (h *Handler) engine(r Routes) {
 		if in.Domain == "" {
 			queues := c.Queues()
 			if len(queues) != 1 {
-				return member.Refuse(member.Invalid, "name the domain whose queue is meant", "the cluster has %d LMK domains", len(queues))
+				return member.Refuse(member.Invalid, "name the domain whose queue is meant (--domain)", "the cluster has %d LMK domains", len(queues))
 			}
 			in.Domain = queues[0].Domain
 		}
