@@ -33,8 +33,8 @@ const (
 type Config struct {
 	Domain   string   `yaml:"domain"`
 	LMKCheck keys.KCV `yaml:"lmk_check"`        // 16 hex digits; empty: the first device's
-	Firmware []string `yaml:"firmware"`         // allowed, exact or with a trailing *; empty: any
-	Canary   *Canary  `yaml:"canary,omitempty"` // key of the known-answer test
+	Firmware []string `yaml:"firmware"`         // allowed, exact or with a trailing *; empty: any (not in production)
+	Canary   *Canary  `yaml:"canary,omitempty"` // key of the known-answer test; production needs it
 	Floor    int      `yaml:"floor"`            // working members below which standby ones are engaged
 	// Settings are the driver's, for every member of the domain that does not set them itself.
 	Settings map[string]string `yaml:"settings"`
@@ -45,7 +45,12 @@ type Config struct {
 	MembersDir string `yaml:"members_dir"`
 	// Places are where members may be that an operator adds or a saved list names: networks (10.3.0.0/24), addresses, host names, and paths
 	// of libraries. Empty: any host, and the libraries of configured members.
-	Places      []string         `yaml:"places"`
+	Places []string `yaml:"places"`
+	// PrivatePlaces are those networks, addresses and host names whose plain lines are private, and TLS the files of the others. In production
+	// such a member gets neither from elsewhere; what configured members have counts too (Joining).
+	PrivatePlaces []string `yaml:"private_places"`
+	TLS           *TLS     `yaml:"tls,omitempty"`
+
 	Timeout     service.Duration `yaml:"timeout"` // of one command on one device
 	Probing     Probing          `yaml:"probing"`
 	Readmit     member.State     `yaml:"readmit"` // what a recovered device comes back as: standby or working
@@ -176,11 +181,19 @@ func (m Member) Spec() member.Spec {
 		Channels: m.Channels, Connections: m.Connections, Depth: m.Depth, Rated: m.Rated, Probe: m.Probe, Settings: maps.Clone(m.Settings),
 		Private: m.Private,
 	}
-	if m.TLS != nil {
-		s.TLS = &member.TLS{Cert: m.TLS.Cert, Key: string(m.TLS.Key), CA: m.TLS.CA, ServerName: m.TLS.ServerName}
-	}
+	s.TLS = m.TLS.spec()
 	return s
 }
+
+func (t *TLS) spec() *member.TLS {
+	if t == nil {
+		return nil
+	}
+	return &member.TLS{Cert: t.Cert, Key: string(t.Key), CA: t.CA, ServerName: t.ServerName}
+}
+
+// whole says that nothing is missing.
+func whole(t *member.TLS) bool { return t.CA != "" && (t.Cert == "") == (t.Key == "") }
 
 // Default holds the defaults that a configuration file shows; the others are the cluster's.
 func Default() Config {
@@ -270,7 +283,7 @@ func (c Config) Complete(s member.Spec) member.Spec {
 	return s
 }
 
-// CheckSpec refuses a member that the profile forbids. It holds for configured members, and as a part of Joining for those added while
+// CheckSpec refuses a member that the profile forbids, and believes what the member says of its line. It holds for configured members, and as a part of Joining for those added while
 // running; what the cluster itself checks is not repeated here.
 func (c Config) CheckSpec(profile service.Profile, s member.Spec) error {
 	if s.Name == "" || s.Addr == "" {
@@ -279,7 +292,7 @@ func (c Config) CheckSpec(profile service.Profile, s member.Spec) error {
 	if s.Role != "" && s.Role != member.Working && s.Role != member.Standby {
 		return fmt.Errorf("hsm.members: %s: role must be working or standby", s.Name)
 	}
-	if s.TLS != nil && (s.TLS.CA == "" || (s.TLS.Cert == "") != (s.TLS.Key == "")) {
+	if s.TLS != nil && !whole(s.TLS) {
 		return fmt.Errorf("hsm.members: %s: tls needs ca, and cert and key together", s.Name)
 	}
 	// What is no host:port is the path of a library.
@@ -333,6 +346,8 @@ func (c Config) Check(profile service.Profile) error {
 		if profile == service.Production {
 			errs = append(errs, keys.RefuseTestKey(where+".lmk_check", d.LMKCheck))
 			need(d.LMKCheck != "", "%s.lmk_check: name the check value of the LMK; a device with another one must be found out", where)
+			need(len(d.Firmware) > 0 && !slices.Contains(d.Firmware, "*"), "%s.firmware: name the firmware that was approved; every other one must be found out", where)
+			need(d.Canary != nil, "%s.canary: name a key of the ceremony with its check value; a device that computes wrongly must be found out", where)
 		}
 	}
 	for _, d := range c.Domains {
@@ -340,8 +355,13 @@ func (c Config) Check(profile service.Profile) error {
 		names[d.Name] = true
 	}
 	for _, p := range c.Places {
-		errs = append(errs, checkPlace(p))
+		errs = append(errs, checkPlace("hsm.places", p))
 	}
+	for _, p := range c.PrivatePlaces {
+		need(!filepath.IsAbs(p), "hsm.private_places: %s is the path of a library, which has no line: name it under hsm.places", p)
+		errs = append(errs, checkPlace("hsm.private_places", p))
+	}
+	need(c.TLS == nil || whole(c.TLS.spec()), "hsm.tls needs ca, and cert and key together")
 	for _, m := range c.Members {
 		need(m.Domain == "" || names[m.Domain], "hsm.members: %s: domain %s is not among those of the group", m.Name, m.Domain)
 		errs = append(errs, c.CheckSpec(profile, m.Spec()))

@@ -72,7 +72,7 @@ hsm:
   canary: {usage: zak, algorithm: tdes, cryptogram: S00, kcv: "A1B2C3D4E5F60718"}
   floor: 2
   settings: {lmk: keyblock}
-  domains: [{name: new, lmk_check: "2122334455667788", settings: {lmk: variant, lmk_id: "01"}, storage: true}]
+  domains: [{name: new, lmk_check: "2122334455667788", firmware: [c], canary: {usage: seal, algorithm: tdes, cryptogram: U00, kcv: "B1B2C3D4E5F60718"}, settings: {lmk: variant, lmk_id: "01"}, storage: true}]
   members:
     - {name: hsm-a, driver: racal, addr: "a:1", role: standby, priority: 2, weight: 3, channels: 4, connections: 6, depth: 8, rated: 250, probe: B2, private: true}
   members_dir: DIR/hsm.d
@@ -131,6 +131,8 @@ profile: production
 hsm:
   domain: prod
   lmk_check: "1122334455667788"
+  firmware: ["1500-0020", "1500-003*"]
+  canary: {usage: zak, algorithm: tdes, cryptogram: U00, kcv: "A1B2C3D4E5F60718"}
   members: [{name: hsm1, addr: "a:1", private: true}]
   journal: {dir: j}
 `
@@ -159,11 +161,19 @@ hsm:
 		{"journal: {dir: j}", "journal: {dir: j}\n  list: {retention: 1h}", "hsm.list.retention"},
 		{"journal: {dir: j}", "journal: {dir: j}\n  domains: [{name: prod, lmk_check: \"2122334455667788\"}]", "a name of its own"},
 		{"journal: {dir: j}", "journal: {dir: j}\n  domains: [{name: new}]", "hsm.domains: new.lmk_check"},
-		{"journal: {dir: j}", "journal: {dir: j}\n  canary: {usage: zak, algorithm: tdes, cryptogram: U00}", "canary needs"},
-		{"journal: {dir: j}", "journal: {dir: j}\n  canary: {usage: zak, algorithm: tdes, cryptogram: U00, kcv: 8750E051DC15268A}", "public test key"},
+		{`, kcv: "A1B2C3D4E5F60718"`, "", "canary needs"},
+		{`"A1B2C3D4E5F60718"`, "8750E051DC15268A", "public test key"},
+		{`canary: {usage: zak, algorithm: tdes, cryptogram: U00, kcv: "A1B2C3D4E5F60718"}`, "floor: 1", "hsm.canary: name a key"},
+		{`firmware: ["1500-0020", "1500-003*"]`, "floor: 1", "hsm.firmware: name the firmware"},
+		{`"1500-003*"`, `"*"`, "hsm.firmware: name the firmware"},
+		{"journal: {dir: j}", "journal: {dir: j}\n  domains: [{name: new, lmk_check: \"2122334455667788\"}]", "hsm.domains: new.canary: name a key"},
+		{"journal: {dir: j}", "journal: {dir: j}\n  domains: [{name: new, lmk_check: \"2122334455667788\"}]", "hsm.domains: new.firmware: name the firmware"},
 		{"journal: {dir: j}", "journal: {dir: j}\n  members_dir: DIR/none", "hsm.members_dir"},
 		{"journal: {dir: j}", "journal: {dir: j}\n  places: [\"10.3.0.0/240\"]", "hsm.places"},
 		{"journal: {dir: j}", "journal: {dir: j}\n  places: [\"hsm1:2500\"]", "leave the port out"},
+		{"journal: {dir: j}", "journal: {dir: j}\n  private_places: [\"hsm1:2500\"]", "hsm.private_places"},
+		{"journal: {dir: j}", "journal: {dir: j}\n  private_places: [/usr/lib/token.so]", "which has no line"},
+		{"journal: {dir: j}", "journal: {dir: j}\n  tls: {cert: c, ca: a}", "hsm.tls needs"},
 	} {
 		text := strings.Replace(good, test.old, test.new, 1)
 		if text == good {

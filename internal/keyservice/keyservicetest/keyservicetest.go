@@ -109,7 +109,8 @@ func New(t testing.TB, opt Options) *Service {
 	cfg.Database.URLFile = service.SecretFile(urlFile)
 	cfg.Listen = service.ListenerConfig{Addr: "127.0.0.1:0", TLS: &service.TLSConfig{Cert: server.Cert, Key: service.SecretFile(server.Key), CA: server.CA}}
 	cfg.HSM = hsmconfig.Config{
-		Domain: Domain, LMKCheck: "1122334455667788", Journal: hsmconfig.Journal{Dir: s.Dir},
+		Domain: Domain, LMKCheck: "1122334455667788", Firmware: []string{"0001-*"}, Journal: hsmconfig.Journal{Dir: s.Dir},
+		Canary:  &hsmconfig.Canary{Usage: keys.Seal, Algorithm: keys.TDES, Cryptogram: "U00", KCV: "A1B2C3D4E5F60718"}, // for Check only: Group has none
 		Members: []hsmconfig.Member{{Name: "hsm1", Addr: s.Device.Addr("issuing").String(), Private: true}},
 	}
 	cfg.OrderKey, cfg.Clients = public, []string{"posp"}
