@@ -8,7 +8,7 @@ import (
 // Balance asks for the balance of an account: 0200, 310000, 60.1 = 01 (facts/unionpay.md §3). It moves no money and is
 // never reversed.
 func (t *Terminal) Balance(ctx context.Context, sale Sale) Result {
-	return t.run(ctx, "balance", func(ctx context.Context, r *Result) { t.balance(ctx, r, sale) })
+	return t.run(ctx, commandBalance, func(ctx context.Context, r *Result) { t.balance(ctx, r, sale) })
 }
 
 func (t *Terminal) balance(ctx context.Context, r *Result, sale Sale) {
@@ -22,6 +22,10 @@ func (t *Terminal) balance(ctx context.Context, r *Result, sale Sale) {
 	}
 	r.PAN = maskPAN(sale.PAN)
 	if !t.settle(ctx, r) {
+		return
+	}
+	if t.deliver(ctx, r); !t.state.SignedOn {
+		r.fail(errNotSignedOn)
 		return
 	}
 	card := account{PAN: sale.PAN, Expiry: testExpiry, Track2: sale.Track2}

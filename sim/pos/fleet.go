@@ -188,13 +188,11 @@ func (f *Fleet) member(terminal string) (*member, error) {
 	return f.all[terminal], nil
 }
 
-// Commands of a terminal.
+// Commands of a terminal that need no card; kinds.go has the others.
 const (
 	commandSignOn   = "signon"
 	commandSignOff  = "signoff"
 	commandEcho     = "echo"
-	commandPurchase = "purchase"
-	commandBalance  = "balance"
 	commandReversal = "reversal"
 )
 
@@ -216,14 +214,15 @@ func (f *Fleet) Do(ctx context.Context, terminal, command string, sale Sale) (Re
 		r = t.SignOff(ctx)
 	case commandEcho:
 		r = t.Echo(ctx)
-	case commandPurchase:
-		r = t.Purchase(ctx, sale)
-	case commandBalance:
-		r = t.Balance(ctx, sale)
 	case commandReversal:
 		r = t.Reversal(ctx)
+	case commandDeliver:
+		r = t.Deliver(ctx)
 	default:
-		return Result{}, fmt.Errorf("%w: %q", errNoCommand, command)
+		if trades[command] == nil && command != commandBalance {
+			return Result{}, fmt.Errorf("%w: %q", errNoCommand, command)
+		}
+		r = t.Trade(ctx, command, sale)
 	}
 	if _, err := f.cfg.Store.Get(m.psam); err != nil && r.Error != "" {
 		r.Error += fmt.Sprintf("; %v: issue it with `issuer card issue --psam %s`", err, m.psam)

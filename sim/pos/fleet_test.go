@@ -96,7 +96,7 @@ func TestFleetOverHTTP(t *testing.T) {
 	check(t, r, OutcomeApproved, "00")
 	call("POST", "/v1/terminals/10000003/signon", "", 404, nil)
 	call("POST", "/v1/terminals/elsewhere/signon", "", 404, nil)
-	call("POST", "/v1/terminals/10000001/refund", sale, 404, nil)
+	call("POST", "/v1/terminals/10000001/nonsense", sale, 404, nil)
 	call("POST", "/v1/terminals/10000001/purchase", `{"pan":"`+testPAN+`","cvv":1}`, 400, nil)
 	call("POST", "/v1/terminals/10000001/purchase", `{"pan":"`+strings.Repeat("1", maxBody)+`"}`, 400, nil)
 	call("GET", "/v1/terminals/10000009/history", "", 404, nil)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -158,7 +159,7 @@ func (h *host) reply(request packet, code string) packet {
 		p.fields[62] = string(signOnKeys(h.tb, request.fields[60][8:11]))
 	case request.fields[3] == "310000" && code == "00":
 		p.fields[54] = "1001156C000000100000"
-	case request.mti == "0200" && code == "00":
+	case (request.mti == "0100" || request.mti == "0200" || request.mti == "0220") && code == "00":
 		p.fields[38], p.fields[63] = "A12345", "CUP"
 	}
 	return p
@@ -170,7 +171,7 @@ func (h *host) honest(request packet) []byte {
 
 // sealed is the frame of an answer, with a MAC where the type carries one.
 func (h *host) sealed(p packet, mak []byte) []byte {
-	if p.mti == "0210" || p.mti == "0410" {
+	if slices.Contains([]string{"0110", "0210", "0230", "0410"}, p.mti) {
 		mab, err := p.body(true)
 		if err != nil {
 			h.tb.Error(err)

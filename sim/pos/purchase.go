@@ -17,18 +17,34 @@ const (
 // Purchase pays with a card: 0200, 000000, 60.1 = 22 (facts/unionpay.md §3). When no usable answer comes the purchase is in
 // doubt, and its reversal goes out before the next transaction.
 func (t *Terminal) Purchase(ctx context.Context, sale Sale) Result {
-	return t.run(ctx, "purchase", func(ctx context.Context, r *Result) { t.purchase(ctx, r, sale) })
+	return t.Trade(ctx, commandPurchase, sale)
 }
 
-func (t *Terminal) purchase(ctx context.Context, r *Result, sale Sale) {
-	// Step 1: look at the sale, and settle what is in doubt from before.
-	sale, err := sale.complete()
-	if err == nil && (sale.AmountFen <= 0 || sale.AmountFen > maxAmountFen) {
-		err = errors.New("the amount must be between 0.01 and 9999999999.99")
+// Trade does one of the transactions with a card: purchase, void, refund, preauth, preauth-void, complete, complete-void, advice (a completion told
+// afterwards), offline, offline-chip, offline-refund, adjust, tip, script-result, load, and balance.
+func (t *Terminal) Trade(ctx context.Context, command string, sale Sale) Result {
+	if command == commandBalance {
+		return t.Balance(ctx, sale)
 	}
-	if err == nil && !t.state.SignedOn {
-		err = errNotSignedOn
+	return t.run(ctx, command, func(ctx context.Context, r *Result) {
+		switch k := trades[command]; {
+		case k == nil:
+			r.fail(fmt.Errorf("%w: %q", errNoCommand, command))
+		case k.doubt == doubtDeliver:
+			t.advise(ctx, r, k, sale)
+		default:
+			t.sell(ctx, r, k, sale)
+		}
+	})
+}
+
+// sell is every transaction that waits for its answer.
+func (t *Terminal) sell(ctx context.Context, r *Result, k *trade, sale Sale) {
+	// Step 1: look at the sale, and settle what is open from before.
+	if k.mti == "0220" {
+		sale.PIN = "" // An advice has none, and a refund is one by its type.
 	}
+	sale, of, err := t.look(k, sale)
 	if err != nil {
 		r.fail(err)
 		return
@@ -37,24 +53,35 @@ func (t *Terminal) purchase(ctx context.Context, r *Result, sale Sale) {
 	if !t.settle(ctx, r) {
 		return
 	}
+	if t.deliver(ctx, r); !t.state.SignedOn {
+		r.fail(errNotSignedOn)
+		return
+	}
 	// Step 2: build and MAC the request.
 	card := account{PAN: sale.PAN, Expiry: testExpiry, Track2: sale.Track2}
-	noted := &original{AmountFen: sale.AmountFen, Batch: t.state.Batch, EntryMode: sale.entryMode(), Field60: t.field60("22"), Cause: causeNoAnswer}
+	noted := &original{
+		Command: r.Command, AmountFen: sale.AmountFen, Batch: t.state.Batch, EntryMode: sale.entryMode(), Field60: t.field60(k.code),
+		Processing: k.processing, Condition: k.condition, Cause: causeNoAnswer,
+	}
 	if noted.Sealed, err = sealAccount(card); err != nil {
 		r.fail(err)
 		return
 	}
-	request, err := t.build("0200", "000000", noted.Field60, noted.EntryMode, sale.AmountFen, card, sale.PIN)
+	request, err := t.build(k.mti, k.processing, noted.Field60, noted.EntryMode, sale.AmountFen, card, sale.PIN)
 	if err != nil {
 		r.fail(err)
 		return
 	}
+	request.fields[25] = k.condition
+	of.refer(request)
 	// Step 3: the reversal is noted before the request leaves, so that a crash in between ends in a reversal.
 	if !t.prepare(r, request) {
 		return
 	}
 	noted.Trace = r.Trace
-	t.state.Pending = noted
+	if k.doubt == doubtUndo {
+		t.state.Pending = noted
+	}
 	if err := t.save(); err != nil {
 		t.state.Pending = nil
 		r.fail(err)
@@ -69,14 +96,44 @@ func (t *Terminal) purchase(ctx context.Context, r *Result, sale Sale) {
 	t.state.Pending = nil
 	r.answered(answer)
 	if r.Outcome == OutcomeApproved {
-		t.state.Last = noted
+		t.remember(sold{
+			Command: r.Command, Batch: noted.Batch, Trace: noted.Trace, Date: answer.fields[13], RRN: r.RRN, AuthCode: r.AuthCode,
+			AmountFen: sale.AmountFen, Sealed: noted.Sealed, Of: of.id(),
+		})
+		if t.state.Last = nil; k.doubt == doubtUndo {
+			t.state.Last = noted
+		}
 	}
 	t.obey(r, answer)
 	// Step 6: keep the outcome. An approval that the terminal cannot keep is reversed: after a restart it would be anyway.
-	if err := t.save(); err != nil && r.Outcome == OutcomeApproved {
+	if err := t.save(); err != nil && t.state.Last == noted {
 		t.state.Pending, t.state.Last = noted, nil
 		t.doubt(ctx, r, causeUnfinished, err)
 	}
+}
+
+// look checks a sale, finds its original and fills in what a card reader would.
+func (t *Terminal) look(k *trade, sale Sale) (Sale, sold, error) {
+	if !t.state.SignedOn {
+		return sale, sold{}, errNotSignedOn
+	}
+	var of sold
+	var err error
+	if k.of != nil {
+		if of, err = t.original(k, sale); err != nil {
+			return sale, of, err
+		}
+		if sale, err = of.takeCard(sale); err != nil {
+			return sale, of, err
+		}
+	}
+	if sale, err = sale.complete(); err != nil {
+		return sale, of, err
+	}
+	if sale.AmountFen <= 0 || sale.AmountFen > maxAmountFen {
+		return sale, of, errors.New("the amount must be between 0.01 and 9999999999.99")
+	}
+	return sale, of, nil
 }
 
 // prepare numbers and MACs a request.
@@ -104,10 +161,14 @@ func (t *Terminal) doubt(ctx context.Context, r *Result, cause string, err error
 	}
 	r.Outcome = OutcomeInDoubt
 	r.fail(err)
-	t.state.Pending.Cause = cause
 	if cause == causeBadMAC {
 		r.did("refused the answer: its MAC is wrong")
 	}
+	if t.state.Pending == nil {
+		r.did("noted nothing: this is neither reversed nor repeated; ask the bank what became of it")
+		return
+	}
+	t.state.Pending.Cause = cause
 	r.did("noted a reversal of trace %s, cause %s", t.state.Pending.Trace, cause)
 	if t.cfg.ReverseAtOnce {
 		t.settle(ctx, r)

@@ -41,6 +41,7 @@ type Result struct {
 	Actions         []string `json:"actions,omitempty"`
 	SignedOn        bool     `json:"signed_on"`
 	PendingReversal bool     `json:"pending_reversal"`
+	Stored          int      `json:"stored,omitempty"` // messages that wait for a host's answer
 	// Error says why the command failed or stands in doubt, and what to do.
 	Error      string `json:"error,omitempty"`
 	DurationMS int64  `json:"duration_ms"`

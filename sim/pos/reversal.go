@@ -1,6 +1,7 @@
 package pos
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,12 +10,12 @@ import (
 // maxReversals is how often a reversal is sent before the transaction that waits for it gives up.
 const maxReversals = 3
 
-// Reversal sends the pending reversal now; without one it reverses the last approved purchase, as an operator may ask for.
+// Reversal sends the pending reversal now; without one it reverses the last approved transaction, as an operator may ask for.
 func (t *Terminal) Reversal(ctx context.Context) Result {
 	return t.run(ctx, "reversal", func(ctx context.Context, r *Result) {
 		if t.state.Pending == nil {
 			if t.state.Last == nil {
-				r.fail(errors.New("there is nothing to reverse: make a purchase first"))
+				r.fail(errors.New("there is nothing to reverse: make a purchase first, or another transaction that can be reversed"))
 				return
 			}
 			t.state.Pending, t.state.Last = t.state.Last, nil
@@ -52,6 +53,7 @@ func (t *Terminal) settle(ctx context.Context, r *Result) bool {
 		r.Meaning, r.MeaningZH = meaning(code)
 		if settled(code) {
 			r.did("reversed trace %s: %s", trace, code)
+			t.forget(t.state.Pending.Batch + trace)
 			t.state.Pending = nil
 			return true
 		}
@@ -79,10 +81,13 @@ func (t *Terminal) reverse(ctx context.Context, r *Result) (packet, error) {
 	if err != nil {
 		return packet{}, err
 	}
-	request, err := t.build("0400", "000000", pending.Field60, pending.EntryMode, pending.AmountFen, card, "")
+	purchase := trades[commandPurchase]
+	processing, condition := cmp.Or(pending.Processing, purchase.processing), cmp.Or(pending.Condition, purchase.condition)
+	request, err := t.build("0400", processing, pending.Field60, pending.EntryMode, pending.AmountFen, card, "")
 	if err != nil {
 		return packet{}, err
 	}
+	request.fields[25] = condition
 	request.fields[11], request.fields[39] = pending.Trace, pending.Cause
 	if err := t.sign(request); err != nil {
 		return packet{}, err

@@ -33,9 +33,9 @@ type Status struct {
 	Last            *Result `json:"last,omitempty"`
 }
 
-// Routes is the control API of the fleet: POST /v1/terminals/{id}/{signon|signoff|echo|purchase|balance|reversal} with a
-// Sale (or nothing) as JSON answers a Result; GET /v1/terminals answers a list of Status; GET /v1/terminals/{id}/history
-// answers the last results, newest first.
+// Routes is the control API of the fleet: POST /v1/terminals/{id}/{command} with a Sale (or nothing) as JSON answers a Result; the commands are
+// signon, signoff, echo, reversal, deliver and those of Terminal.Trade. GET /v1/terminals answers a list of Status;
+// GET /v1/terminals/{id}/history answers the last results, newest first.
 func (f *Fleet) Routes() http.Handler {
 	r := chi.NewRouter()
 	r.Get("/v1/terminals", f.list)

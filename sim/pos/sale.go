@@ -23,6 +23,13 @@ type Sale struct {
 	PIN       string `json:"pin"`    // empty: without PIN
 	Entry     string `json:"entry"`  // swipe or keyed; empty: swipe
 	Track2    string `json:"track2"` // empty: made from the PAN
+
+	// How the original is named, where there is one; all empty: the newest that the terminal remembers, whose card and amount serve where none
+	// are given.
+	OriginalTrace string `json:"original_trace,omitempty"`
+	OriginalRRN   string `json:"original_rrn,omitempty"`
+	AuthCode      string `json:"auth_code,omitempty"` // F38; also one got by voice for an offline sale
+	ICData        string `json:"-"`                   // F55 of what carries chip data; empty: a test value
 }
 
 // String keeps card data out of logs.

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 )
 
 // State is what a terminal keeps over a restart.
@@ -22,10 +23,13 @@ type State struct {
 	SignedOn bool   `json:"signed_on"`
 	Scheme   string `json:"scheme,omitempty"` // 60.3 of the sign-on that gave the keys in use
 
-	// Pending is the purchase that must be reversed before the next transaction.
+	// Pending is the transaction that must be reversed before the next one.
 	Pending *original `json:"pending,omitempty"`
-	// Last is the last approved purchase: what an operator's reversal is about.
+	// Last is the last approved transaction, if it can be reversed: what an operator's reversal is about.
 	Last *original `json:"last,omitempty"`
+	// Sold are approved transactions, oldest first; Stored are messages that tell of what has happened and that no host has answered yet.
+	Sold   []sold   `json:"sold,omitempty"`
+	Stored []stored `json:"stored,omitempty"`
 }
 
 // clone copies what later transactions change in place.
@@ -36,11 +40,16 @@ func (s State) clone() State {
 			*kept = &c
 		}
 	}
+	s.Sold, s.Stored = slices.Clone(s.Sold), slices.Clone(s.Stored)
 	return s
 }
 
-// original is what a reversal repeats of its purchase.
+// original is what a reversal repeats of what it takes back.
 type original struct {
+	Command    string `json:"command,omitempty"`
+	Processing string `json:"processing,omitempty"` // F3; empty in files of older versions: a purchase
+	Condition  string `json:"condition,omitempty"`  // F25, likewise
+
 	Trace     string `json:"trace"`
 	Batch     string `json:"batch"`
 	AmountFen int64  `json:"amount_fen"`
@@ -136,6 +145,16 @@ func readState(path string) (State, error) {
 	var state State
 	if err := json.Unmarshal(raw, &state); err != nil {
 		return State{}, fmt.Errorf("terminal state %s is damaged: %w; delete it to begin afresh", path, err)
+	}
+	for _, s := range state.Sold {
+		if trades[s.Command] == nil {
+			return State{}, fmt.Errorf("terminal state %s: it remembers a transaction of an unknown kind; delete it to begin afresh", path)
+		}
+	}
+	for _, s := range state.Stored {
+		if trades[s.Command] == nil {
+			return State{}, fmt.Errorf("terminal state %s: it keeps a message of an unknown kind; delete it to begin afresh", path)
+		}
 	}
 	if state.Trace < 0 || state.Trace > 999999 || len(state.Batch) != 6 || !digitsOnly(state.Batch) {
 		return State{}, fmt.Errorf("terminal state %s: trace or batch is out of range; delete it to begin afresh", path)

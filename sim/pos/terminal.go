@@ -161,7 +161,7 @@ func (t *Terminal) run(ctx context.Context, command string, work func(context.Co
 	if !t.cfg.KeepOpen || r.Outcome == OutcomeInDoubt {
 		t.hangUp()
 	}
-	r.Batch, r.SignedOn, r.PendingReversal = t.state.Batch, t.state.SignedOn, t.state.Pending != nil
+	r.Batch, r.SignedOn, r.PendingReversal, r.Stored = t.state.Batch, t.state.SignedOn, t.state.Pending != nil, len(t.state.Stored)
 	r.DurationMS = t.cfg.Now().Sub(start).Milliseconds()
 	return r
 }

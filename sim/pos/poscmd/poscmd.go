@@ -64,10 +64,11 @@ func New() *cobra.Command {
 		plain(opts, "signon", "Sign on: fetch work keys and write them into the card"),
 		plain(opts, "signoff", "Sign off"),
 		plain(opts, "echo", "Ask whether the host is there"),
-		purchase(opts),
 		balance(opts),
-		plain(opts, "reversal", "Send the pending reversal, or reverse the last approved purchase"),
+		plain(opts, "reversal", "Send the pending reversal, or reverse the last approved transaction"),
+		plain(opts, "deliver", "Send the stored messages that no host has answered yet"),
 	)
+	root.AddCommand(trades(opts)...)
 	return root
 }
 

@@ -75,6 +75,41 @@ func TestPurchase(t *testing.T) {
 	}
 }
 
+// TestTrades: every command that moves money calls its own name, with what its flags say.
+func TestTrades(t *testing.T) {
+	t.Parallel()
+	const noCard = `"pan":"","pin":"","entry":"","track2":""`
+	for _, tc := range []struct{ args, want string }{
+		{"preauth --amount 100", `{"amount":10000,"pan":"6222020000000000018","pin":"123456","entry":"swipe","track2":""}`},
+		{"offline --auth-code 123456 --pin=", `{"amount":100,"pan":"6222020000000000018","pin":"","entry":"swipe","track2":"","auth_code":"123456"}`},
+		{"offline-chip --pin=", `{"amount":100,"pan":"6222020000000000018","pin":"","entry":"swipe","track2":""}`},
+		{"load --pin=", `{"amount":100,"pan":"6222020000000000018","pin":"","entry":"swipe","track2":""}`},
+		{"void", `{"amount":0,` + noCard + `}`},
+		{"refund --amount 5 --trace 000012", `{"amount":500,` + noCard + `,"original_trace":"000012"}`},
+		{"preauth-void", `{"amount":0,` + noCard + `}`},
+		{"complete --rrn R00000000001", `{"amount":0,` + noCard + `,"original_rrn":"R00000000001"}`},
+		{"complete-void", `{"amount":0,` + noCard + `}`},
+		{"advice --amount 0.01", `{"amount":1,` + noCard + `}`},
+		{"adjust --amount 2", `{"amount":200,` + noCard + `}`},
+		{"tip --amount 2", `{"amount":200,` + noCard + `}`},
+		{"offline-refund --pan 6222020000000000018 --entry keyed", `{"amount":0,"pan":"6222020000000000018","pin":"","entry":"keyed","track2":""}`},
+		{"script-result", `{"amount":0,` + noCard + `}`},
+		{"deliver", ``},
+	} {
+		t.Run(tc.args, func(t *testing.T) {
+			t.Parallel()
+			c := startControl(t, http.StatusOK, approved())
+			args := strings.Fields(tc.args)
+			if code, _, errs := run(t, c, args...); code != 0 || errs != "" {
+				t.Fatalf("exit %d: %s", code, errs)
+			}
+			if c.path != "POST /v1/terminals/10000001/"+args[0] || c.body != tc.want {
+				t.Errorf("called %s with %s", c.path, c.body)
+			}
+		})
+	}
+}
+
 func TestJSONOutput(t *testing.T) {
 	t.Parallel()
 	c := startControl(t, http.StatusOK, approved())

@@ -41,6 +41,9 @@ func printTable(out io.Writer, r pos.Result) error {
 	if r.PendingReversal {
 		row("open", "a reversal waits; it goes out before the next transaction, or now by `pos reversal`")
 	}
+	if r.Stored > 0 {
+		row("stored", fmt.Sprintf("%d messages wait for an answer; they go out before the next transaction, or now by `pos deliver`", r.Stored))
+	}
 	row("problem", r.Error)
 	row("took", fmt.Sprintf("%d ms", r.DurationMS))
 	printDump(w, "sent", r.Request)
