@@ -203,7 +203,7 @@ func (s *system) pospConfig(ctx context.Context) (posp.Config, string, error) {
 	}
 	c.Profile, c.Instance, c.Log = service.Test, "bench-1", service.LogConfig{Level: "warn", Format: "json"}
 	c.Database.URLFile = service.SecretFile(url)
-	c.Terminals = []service.ListenerConfig{{Addr: ports[0], Private: true}}
+	c.Terminals = []posp.TerminalListener{{Addr: ports[0], Private: true}}
 	c.Operations = service.ListenerConfig{Addr: ports[1], Private: true}
 	// No card is issued here, so nobody listens at this address.
 	c.KeyService = posp.KeyServiceAddr{URL: "https://127.0.0.1:1", TLS: service.TLSConfig{
@@ -218,7 +218,8 @@ func (s *system) pospConfig(ctx context.Context) (posp.Config, string, error) {
 	c.SealKey = keyConfig(s.keys.Seal)
 	c.Journal.Dir = filepath.Join(s.dir, "spool")
 	c.Flow.AcquirerID = acquirer
-	c.Flow.SignOnsPerMinute = 1_000_000 // the measurement signs the same terminals on as fast as it can
+	// The measurement signs the same terminals on, and pays with them, as fast as it can.
+	c.Flow.SignOnsPerMinute, c.Flow.MessagesPerSecond = 1_000_000, 1_000_000
 	return c, ports[0], nil
 }
 

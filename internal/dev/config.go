@@ -48,7 +48,9 @@ type parts struct {
 	layout layout
 	offset int
 	pki    pki.Files
-	keys   ceremony.Keys
+	// terminals are the certificates of terminals.
+	terminals pki.Terminals
+	keys      ceremony.Keys
 	// hostTimeout is posp's patience with the bank, 0 for its default.
 	hostTimeout time.Duration
 }
@@ -132,7 +134,7 @@ func (p parts) posp() posp.Config {
 	c := posp.DefaultConfig()
 	c.Profile, c.Instance, c.Log = service.Dev, "posp-1", p.log()
 	c.Database.URLFile = p.database(migrations.RolePOSP)
-	c.Terminals = []service.ListenerConfig{p.listen(portTerminals)}
+	c.Terminals = p.terminalListeners()
 	c.Operations = p.listen(portOperations)
 	c.KeyService = posp.KeyServiceAddr{URL: "https://" + at(portKeys, p.offset), TLS: p.client("posp")}
 	c.HSM = p.group("online", portHSM)
@@ -144,7 +146,7 @@ func (p parts) posp() posp.Config {
 	}}
 	c.SealKey = keyConfig(p.keys.Seal)
 	c.Journal = posp.JournalConfig{Dir: p.layout.path("state", "spool"), Ack: journal.AckDatabase}
-	c.Flow.SignOnsPerMinute = devSignOns
+	c.Flow.SignOnsPerMinute, c.Flow.MessagesPerSecond, c.Flow.AllowCallerID = devSignOns, devMessages, true
 	if p.hostTimeout > 0 {
 		// The chain of time-outs must stay one: host > HSM > one command.
 		c.Flow.HostTimeout, c.Flow.HSMTimeout = service.Duration(p.hostTimeout), service.Duration(p.hostTimeout*3/4)
@@ -183,7 +185,7 @@ func (p parts) sim() control.Config {
 			ZPK: control.Key{Value: ceremony.ClearZPK}, ZAK: control.Key{Value: ceremony.ClearZAK},
 		},
 		Cards:        control.Cards{Dir: p.layout.path("state", "cards"), Refill: true},
-		Terminals:    control.Terminals{StateDir: p.layout.path("state", "terminals"), POSP: at(portTerminals, p.offset)},
+		Terminals:    p.terminalFleet(),
 		TransportKey: control.Key{Value: ceremony.ClearTransport},
 	}
 	for i := range hsmCount {

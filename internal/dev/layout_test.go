@@ -136,7 +136,7 @@ func TestContractPorts(t *testing.T) {
 		got = append(got, p.number-100)
 	}
 	slices.Sort(got)
-	want := []int{7001, 7101, 8080, 8081, 8082, 8083, 8084, 8090, 15001, 15002, 15003, 15011, 15012, 15013, 15021}
+	want := []int{7001, 7002, 7101, 8080, 8081, 8082, 8083, 8084, 8090, 15001, 15002, 15003, 15011, 15012, 15013, 15021}
 	if !slices.Equal(got, want) {
 		t.Errorf("ports %v, want %v", got, want)
 	}

@@ -43,7 +43,7 @@ type port struct {
 // listeners are all ports with the offset, in the order of the table that people see.
 func listeners(offset int) []port {
 	list := []port{
-		{"terminals (plain TCP, UnionPay dialect)", portTerminals}, {"console and registry API", portPOSV}, {"issuer API", portIssuer},
+		{"terminals (plain TCP, UnionPay dialect)", portTerminals}, {"terminals (TLS, terminals' certificates)", portTLS}, {"console and registry API", portPOSV}, {"issuer API", portIssuer},
 		{"posp operations API", portOperations}, {"key service (HTTPS, client certificates)", portKeys},
 		{"operation of posp's HSMs (HTTPS, operators' certificates)", portOperation},
 		{"simulators' control API", portControl}, {"bank simulator", portBank},

@@ -165,6 +165,11 @@ func Start(ctx context.Context, opt Options, kill <-chan struct{}) (s *System, e
 		return s, err
 	}
 
+	terminals, err := pki.EnsureTerminals(s.layout.path("pki", "terminals"), []string{loopback, "localhost"}, certified(opt.Terminals, opt.Traffic), time.Now())
+	if err != nil {
+		return s, err
+	}
+
 	// Step 5: the key ceremony, simulated; what comes out of it goes into the key service's store.
 	testKeys, err := ceremony.Hold()
 	if err != nil {
@@ -175,7 +180,7 @@ func Start(ctx context.Context, opt Options, kill <-chan struct{}) (s *System, e
 	}
 
 	// Step 6: configuration files.
-	if err := (parts{s.layout, opt.Offset, certificates, testKeys, opt.HostTimeout}).writeConfigs(); err != nil {
+	if err := (parts{s.layout, opt.Offset, certificates, terminals, testKeys, opt.HostTimeout}).writeConfigs(); err != nil {
 		return s, err
 	}
 

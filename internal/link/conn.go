@@ -108,9 +108,9 @@ func (c *Conn) serve() {
 	defer func() { _ = c.nc.Close() }() // tells a TLS peer goodbye; an error here means that the socket is gone already
 	defer c.handlers.Wait()
 	if err := c.handshake(); err != nil {
-		fault := ClassifyHandshake(err)
-		s.metrics.handshakeErrors[fault.Side].Inc()
-		s.cfg.Log.Warn("TLS handshake failed, connection closed", "remote", c.RemoteAddr().String(), "side", string(fault.Side), "error", fault)
+		fault := classifyHandshake(err)
+		s.metrics.handshakeErrors[fault.side].Inc()
+		s.cfg.Log.Warn("TLS handshake failed, connection closed", "remote", c.RemoteAddr().String(), "side", string(fault.side), "error", fault)
 		return
 	}
 	for {

@@ -11,41 +11,39 @@ import (
 	"time"
 )
 
-// Side says whose certificate made a TLS handshake fail. It is also the metric label.
-type Side string
+// side says whose certificate made a TLS handshake fail. It is also the metric label.
+type side string
 
 // The sides of a failed handshake.
 const (
-	SidePeer  Side = "peer"  // we refused the peer's certificate, or it had none
-	SideOurs  Side = "ours"  // the peer refused our certificate
-	SideOther Side = "other" // no certificate: another protocol, a time-out, a lost connection
+	sidePeer  side = "peer"  // we refused the peer's certificate, or it had none
+	sideOurs  side = "ours"  // the peer refused our certificate
+	sideOther side = "other" // no certificate: another protocol, a time-out, a lost connection
 )
 
 // sides lists all of them, so that every counter starts at zero.
-var sides = []Side{SidePeer, SideOurs, SideOther}
+var sides = []side{sidePeer, sideOurs, sideOther}
 
-// HandshakeError is a failed TLS handshake as both ends should tell it: which side failed, and why.
-type HandshakeError struct {
-	// Side says whose certificate was refused.
-	Side Side
-	// Err is the cause, as crypto/tls gave it.
-	Err error
+// handshakeError is a failed TLS handshake as both ends should tell it: which side failed, and why.
+type handshakeError struct {
+	side side
+	err  error // as crypto/tls gave it
 }
 
 // Error is one sentence that names the side and the cause.
-func (e *HandshakeError) Error() string {
-	switch e.Side {
-	case SidePeer:
-		return "the peer's certificate is refused: " + peerFault(e.Err)
-	case SideOurs:
-		return "the peer refuses our certificate: " + strings.TrimPrefix(e.Err.Error(), "remote error: tls: ")
+func (e *handshakeError) Error() string {
+	switch e.side {
+	case sidePeer:
+		return "the peer's certificate is refused: " + peerFault(e.err)
+	case sideOurs:
+		return "the peer refuses our certificate: " + strings.TrimPrefix(e.err.Error(), "remote error: tls: ")
 	default:
-		return "no TLS connection: " + e.Err.Error()
+		return "no TLS connection: " + e.err.Error()
 	}
 }
 
 // Unwrap returns the cause.
-func (e *HandshakeError) Unwrap() error { return e.Err }
+func (e *handshakeError) Unwrap() error { return e.err }
 
 // peerFault describes why a certificate is refused, with the name and the time that tell which one it is.
 func peerFault(err error) string {
@@ -68,18 +66,17 @@ func peerFault(err error) string {
 	}
 }
 
-// ClassifyHandshake says which side of a handshake failed. A connection that is refused by the server under TLS 1.3 hears of it with its
-// first read, which is why a client gives read errors to it too.
-func ClassifyHandshake(err error) *HandshakeError {
-	e := &HandshakeError{Side: SideOther, Err: err}
+// classifyHandshake says which side of a handshake failed.
+func classifyHandshake(err error) *handshakeError {
+	e := &handshakeError{side: sideOther, err: err}
 	var refused *tls.CertificateVerificationError
 	var remote *net.OpError
 	switch {
 	case errors.As(err, &refused), strings.Contains(err.Error(), "didn't provide a certificate"):
-		e.Side = SidePeer
+		e.side = sidePeer
 	// Every alert that refuses a certificate has that word in its name (RFC 8446 §6.2), and no other has.
 	case errors.As(err, &remote) && remote.Op == "remote error" && strings.Contains(remote.Err.Error(), "certificate"):
-		e.Side = SideOurs
+		e.side = sideOurs
 	}
 	return e
 }

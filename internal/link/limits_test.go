@@ -206,18 +206,18 @@ func TestHandshakeTellsTheSide(t *testing.T) {
 	cert, pool := selfSigned(t)
 	foreign, _ := selfSigned(t)
 	for name, tc := range map[string]struct {
-		client   *tls.Config
-		side     link.Side
-		log      string
-		fromPeer link.Side // how the other end sees it
+		client *tls.Config
+		side   string
+		log    string
+		other  string // what the other end hears
 	}{
-		"none":    {&tls.Config{RootCAs: pool}, link.SidePeer, "it has none", link.SideOurs},
-		"foreign": {&tls.Config{RootCAs: pool, Certificates: []tls.Certificate{foreign}}, link.SidePeer, "authority that this listener does not accept", link.SideOurs},
+		"none":    {&tls.Config{RootCAs: pool}, "peer", "it has none", "certificate required"},
+		"foreign": {&tls.Config{RootCAs: pool, Certificates: []tls.Certificate{foreign}}, "peer", "authority that this listener does not accept", "unknown certificate authority"},
 		"distrust": {
-			&tls.Config{RootCAs: x509.NewCertPool(), Certificates: []tls.Certificate{cert}}, link.SideOurs, "the peer refuses our certificate", link.SidePeer,
+			&tls.Config{RootCAs: x509.NewCertPool(), Certificates: []tls.Certificate{cert}}, "ours", "the peer refuses our certificate", "unknown authority",
 		},
 		"old protocol": {
-			&tls.Config{RootCAs: pool, Certificates: []tls.Certificate{cert}, MaxVersion: tls.VersionTLS12}, link.SideOther, "no TLS connection", link.SideOther,
+			&tls.Config{RootCAs: pool, Certificates: []tls.Certificate{cert}, MaxVersion: tls.VersionTLS12}, "other", "no TLS connection", "protocol version",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -235,13 +235,13 @@ func TestHandshakeTellsTheSide(t *testing.T) {
 				_ = c.SetReadDeadline(time.Now().Add(patience))
 				_, err = io.ReadFull(c, make([]byte, 1))
 			}
-			if got := link.ClassifyHandshake(err); got.Side != tc.fromPeer {
-				t.Errorf("the client sees %s (%v), want %s", got.Side, err, tc.fromPeer)
+			if err == nil || !strings.Contains(err.Error(), tc.other) {
+				t.Errorf("the client hears %v, want %s", err, tc.other)
 			}
 			until(t, "the count", func() bool {
-				return counted(t, reg, "keyward_link_server_handshake_errors_total", string(tc.side)) == 1
+				return counted(t, reg, "keyward_link_server_handshake_errors_total", tc.side) == 1
 			})
-			if !strings.Contains(log.String(), tc.log) || !strings.Contains(log.String(), "side="+string(tc.side)) {
+			if !strings.Contains(log.String(), tc.log) || !strings.Contains(log.String(), "side="+tc.side) {
 				t.Errorf("the log lacks %q: %s", tc.log, log.String())
 			}
 		})

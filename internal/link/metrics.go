@@ -73,7 +73,7 @@ type serverMetrics struct {
 	open, inFlight              prometheus.Gauge
 	frames, panics, writeErrors prometheus.Counter
 	refused, ended              map[string]prometheus.Counter
-	handshakeErrors             map[Side]prometheus.Counter
+	handshakeErrors             map[side]prometheus.Counter
 	badFrames                   map[Reason]prometheus.Counter
 }
 

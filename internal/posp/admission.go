@@ -5,6 +5,8 @@ import (
 	"errors"
 	"sync"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 const (
@@ -12,10 +14,6 @@ const (
 	maxTransactions = 1024
 	// transactionWait is how long a message waits for a place; a terminal waits 60 s in all.
 	transactionWait = 2 * time.Second
-	// maxSignOns bounds sign-ons under way, far below maxTransactions, so that a storm of them leaves the HSM to transactions.
-	maxSignOns = 64
-	// signOnWait is how long a sign-on waits for a place.
-	signOnWait = 5 * time.Second
 	// maxReloads bounds looks into the database for unknown terminals per second: anybody can make terminal numbers up.
 	maxReloads = 20
 	// maxLookups bounds the reloads of working keys under way, below the database connections: a flood of wrong MACs must not take
@@ -34,8 +32,10 @@ var (
 // admission keeps the front end within its bounds.
 type admission struct {
 	transactions chan struct{}
-	signOns      chan struct{}
+	signOns      *signOnQueue
 	lookups      chan struct{}
+	rate         *rates
+	metrics      *accessMetrics
 	perMinute    int
 	now          func() time.Time
 
@@ -44,7 +44,8 @@ type admission struct {
 	counts  map[string]int
 	second  time.Time
 	reloads int
-	signing map[signing]chan struct{} // same requests wait for each other; bounded by maxTransactions
+	signing map[signing]chan struct{} // same requests wait for each other
+	waiting int                       // for the same request
 }
 
 // signing is one sign-on request under way.
@@ -53,25 +54,42 @@ type signing struct {
 	request  [32]byte
 }
 
-func newAdmission(signOnsPerMinute int, now func() time.Time) *admission {
-	return &admission{
-		transactions: make(chan struct{}, maxTransactions), signOns: make(chan struct{}, maxSignOns),
-		lookups:   make(chan struct{}, maxLookups),
-		perMinute: signOnsPerMinute, now: now, counts: map[string]int{}, signing: map[signing]chan struct{}{},
+func newAdmission(cfg FlowConfig, reg prometheus.Registerer, now func() time.Time) (*admission, error) {
+	a := &admission{
+		transactions: make(chan struct{}, maxTransactions), lookups: make(chan struct{}, maxLookups), rate: newRates(cfg.MessagesPerSecond),
+		perMinute: cfg.SignOnsPerMinute, now: now, counts: map[string]int{}, signing: map[signing]chan struct{}{},
 	}
+	a.signOns = newSignOnQueue(func() int { return len(a.transactions) })
+	var err error
+	a.metrics, err = newAccessMetrics(reg, a.signOns)
+	return a, err
 }
 
 // transaction waits for a place; the caller gives it back.
 func (a *admission) transaction(ctx context.Context) (release func(), err error) {
-	return wait(ctx, a.transactions, transactionWait, errBusy)
+	leave, err := wait(ctx, a.transactions, transactionWait, errBusy)
+	if err != nil {
+		return nil, err
+	}
+	return func() {
+		leave()
+		if len(a.transactions) == 0 {
+			a.signOns.wake() // they have more room now
+		}
+	}, nil
 }
 
-// signOn counts a terminal's sign-ons and waits for a place.
-func (a *admission) signOn(ctx context.Context, terminal string) (release func(), err error) {
+// signOn counts a terminal's sign-ons and waits for its merchant's turn.
+func (a *admission) signOn(ctx context.Context, terminal, merchant string) (release func(), err error) {
 	if !a.count(terminal) {
+		a.metrics.signOnsRefused.Inc()
 		return nil, errTooManyOf
 	}
-	return wait(ctx, a.signOns, signOnWait, errSignOns)
+	release, err = a.signOns.enter(ctx, merchant)
+	if err != nil {
+		a.metrics.signOnsRefused.Inc()
+	}
+	return release, err
 }
 
 // alone waits while the very same sign-on request of the terminal is under way, so that both get the same answer.
@@ -91,11 +109,23 @@ func (a *admission) alone(ctx context.Context, terminal string, request [32]byte
 				close(mine)
 			}, nil
 		}
+		if a.waiting >= maxSignOnsWaiting {
+			a.mu.Unlock()
+			return nil, errSignOns
+		}
+		a.waiting++
 		a.mu.Unlock()
 		select {
 		case <-other:
+			err = nil
 		case <-ctx.Done():
-			return nil, ctx.Err()
+			err = ctx.Err()
+		}
+		a.mu.Lock()
+		a.waiting--
+		a.mu.Unlock()
+		if err != nil {
+			return nil, err
 		}
 	}
 }

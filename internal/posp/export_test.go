@@ -7,7 +7,7 @@ import (
 
 // Decide runs the listener-side decision on one frame, without a socket, as handle does.
 func (a *App) Decide(ctx context.Context, frame []byte) (answer []byte, closes bool) {
-	in, out := a.flow.decide(ctx, frame)
+	in, out := a.flow.decide(ctx, origin{}, frame)
 	defer a.flow.handovers.end(in.entry)
 	a.flow.report(ctx, in, out, 0)
 	if out.frame == nil && !out.closes && out.err == nil {

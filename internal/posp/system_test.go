@@ -136,7 +136,7 @@ func (s *system) config() posp.Config {
 	cfg := posp.DefaultConfig()
 	cfg.Profile, cfg.Instance = service.Test, "posp-test"
 	cfg.Database.URLFile = service.SecretFile(urlFile)
-	cfg.Terminals = []service.ListenerConfig{{Addr: "127.0.0.1:" + freePort(s.t), Private: true}}
+	cfg.Terminals = []posp.TerminalListener{{Addr: "127.0.0.1:" + freePort(s.t), Private: true}}
 	cfg.Operations = operations(s.t)
 	cfg.HSM.Domain = testDomain
 	cfg.HSM.Members = []hsmconfig.Member{{Name: "hsm1", Addr: s.hsm.Addr("online").String()}}
@@ -145,7 +145,7 @@ func (s *system) config() posp.Config {
 	cfg.Journal.Dir = s.spoolDir
 	cfg.Flow.HostTimeout = service.Duration(2 * time.Second)
 	cfg.Flow.HSMTimeout = service.Duration(time.Second)
-	cfg.Flow.SignOnsPerMinute = 1000
+	cfg.Flow.SignOnsPerMinute, cfg.Flow.MessagesPerSecond = 1000, 1000
 	cfg.Journal.Ack = journal.AckDatabase
 	return cfg
 }

@@ -73,9 +73,17 @@ type Cards struct {
 
 // Terminals are the simulated POS terminals.
 type Terminals struct {
-	StateDir string     `yaml:"state_dir"` // one file per terminal
-	POSP     string     `yaml:"posp_addr"` // host:port of posp's terminal listener
-	List     []Terminal `yaml:"list"`      // terminals that are there from the start; others come by POST /v1/terminals
+	StateDir string      `yaml:"state_dir"` // one file per terminal
+	POSP     string      `yaml:"posp_addr"` // host:port of posp's terminal listener
+	TLS      TerminalTLS `yaml:"tls"`       // the other way to posp, for commands that ask for it; left out: none
+	List     []Terminal  `yaml:"list"`      // terminals that are there from the start; others come by POST /v1/terminals
+}
+
+// TerminalTLS is posp's TLS listener as the simulated terminals use it.
+type TerminalTLS struct {
+	Addr string `yaml:"addr"` // host:port
+	CA   string `yaml:"ca"`   // the authority of posp's certificate, PEM
+	Dir  string `yaml:"dir"`  // has NUMBER.crt and NUMBER.key of each terminal, PEM
 }
 
 // Terminal binds a terminal to a merchant and a card. An empty merchant or card means the default of 1000NNNN (design.md §6).

@@ -78,7 +78,7 @@ func New(cfg Config, log *slog.Logger) (*App, error) {
 	}
 	a.cards = newTray(store, cfg.Cards.Refill)
 	a.fleet, err = pos.NewFleet(pos.FleetConfig{
-		Store: store, StateDir: cfg.Terminals.StateDir, Terminal: pos.Config{POSP: cfg.Terminals.POSP}, Logger: log,
+		Store: store, StateDir: cfg.Terminals.StateDir, Terminal: pos.Config{POSP: cfg.Terminals.POSP, TLS: pos.TLSLine(cfg.Terminals.TLS)}, Logger: log,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("simulators: %w", err)

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"time"
 )
@@ -18,6 +17,10 @@ const maxStray = 8
 type notSentError struct{ cause error }
 
 func (e *notSentError) Error() string {
+	var refused *certificateError
+	if errors.As(e.cause, &refused) {
+		return fmt.Sprintf("not sent: %v", e.cause)
+	}
 	return fmt.Sprintf("not sent: %v; is posp running (make dev), and on this address?", e.cause)
 }
 
@@ -58,6 +61,9 @@ func (t *Terminal) exchange(ctx context.Context, request packet) (received, erro
 		answer, err := readAnswer(conn)
 		if err != nil {
 			t.hangUp()
+			if refused := refusedBy(err); refused != err { //nolint:errorlint // The very same error comes back when it is another.
+				return received{}, &notSentError{refused}
+			}
 			return received{}, fmt.Errorf("%w: %w", errNoAnswer, err)
 		}
 		if answer.packet.fields[11] == request.fields[11] {
@@ -99,6 +105,9 @@ const probeWait = 200 * time.Microsecond
 // dial makes sure of a connection. A kept one is used again only when it is quiet: a host that hung up while the terminal
 // was idle must not put a purchase in doubt, and a late answer must not meet the next request.
 func (t *Terminal) dial(ctx context.Context) error {
+	if t.conn != nil && !t.sameLine(ctx) {
+		t.hangUp()
+	}
 	if t.conn != nil {
 		var one [1]byte
 		err := t.conn.SetReadDeadline(time.Now().Add(probeWait))
@@ -110,8 +119,7 @@ func (t *Terminal) dial(ctx context.Context) error {
 		}
 		t.hangUp()
 	}
-	dialer := net.Dialer{Timeout: t.cfg.DialTimeout}
-	conn, err := dialer.DialContext(ctx, "tcp", t.cfg.POSP)
+	conn, err := t.connect(ctx)
 	if err != nil {
 		return err
 	}

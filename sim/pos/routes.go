@@ -56,6 +56,14 @@ func (f *Fleet) command(w http.ResponseWriter, req *http.Request) {
 	// A caller who hangs up does not end a transaction: the terminal finishes what it began.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(req.Context()), maxCommand)
 	defer cancel()
+	switch req.URL.Query().Get("tls") {
+	case "":
+	case "true":
+		ctx = OverTLS(ctx)
+	default:
+		refuse(w, http.StatusBadRequest, errors.New("tls is true or left out"))
+		return
+	}
 	stopped := make(chan struct{})
 	go func() {
 		defer close(stopped)

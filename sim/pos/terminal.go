@@ -32,6 +32,7 @@ type Config struct {
 	MerchantID string // F42, 15 characters
 	PSAM       string // number of the card, for people
 	POSP       string // host:port of the terminal listener
+	TLS        TLSLine
 	Card       Card
 
 	TPDU   string // 10 digits

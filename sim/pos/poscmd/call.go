@@ -57,6 +57,9 @@ func (o *options) call(ctx context.Context, command string, sale *pos.Sale) (pos
 	if err != nil {
 		return pos.Result{}, fmt.Errorf("--control %q is not an address: %w", o.control, err)
 	}
+	if o.tls {
+		address += "?tls=true"
+	}
 	body := []byte(nil)
 	if sale != nil {
 		if body, err = json.Marshal(sale); err != nil {

@@ -43,6 +43,7 @@ type options struct {
 	control  string
 	terminal string
 	output   string
+	tls      bool
 }
 
 // New makes the command "pos" with its sub-commands, to be used alone or below another command. Give the error of its
@@ -59,6 +60,7 @@ func New() *cobra.Command {
 	flags := root.PersistentFlags()
 	flags.StringVar(&opts.control, "control", defaultControl, "address of the simulators' control API")
 	flags.StringVar(&opts.terminal, "terminal", defaultTerminal, "terminal number, 8 characters")
+	flags.BoolVar(&opts.tls, "tls", false, "use posp's TLS listener, with the terminal's certificate")
 	flags.StringVar(&opts.output, "output", "table", "how to print the result: table or json")
 	root.AddCommand(
 		plain(opts, "signon", "Sign on: fetch work keys and write them into the card"),
