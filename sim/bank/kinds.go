@@ -39,7 +39,7 @@ type kind struct {
 var (
 	ofPurchase   = []string{"purchase"}
 	ofPreAuth    = []string{"preauth"}
-	ofCompletion = []string{"completion"}
+	ofCompletion = []string{"completion", "completion_advice"}
 	ofSale       = []string{"purchase", "completion", "completion_advice", "offline_settlement", "offline_purchase"}
 )
 

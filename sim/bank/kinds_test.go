@@ -155,10 +155,14 @@ func TestStories(t *testing.T) {
 			{hold, "00", 0, 100}, {complete, "00", -80, 0}, {uncomplete, "00", 0, 100}, {again, "00", -90, 0}, {hold.back(), "00", 0, 0},
 			{again.back(), "00", 0, 0},
 		},
-		"completion refunded":          {{hold, "00", 0, 100}, {complete, "00", -80, 0}, {ask("refund", 9, 30).of(complete), "00", -50, 0}, {uncomplete, "25", -50, 0}},
-		"completion advice":            {{hold, "00", 0, 100}, {advise, "00", -115, 0}, {sent{"0221", advise.fields}, "00", -115, 0}, {advise.back(), "12", -115, 0}},
-		"completion advice not voided": {{hold, "00", 0, 100}, {advise, "00", -115, 0}, {ask("completion_void", 9, 115).of(advise), "25", -115, 0}},
-		"completion without a hold":    {{complete, "25", 0, 0}, {advise.change(11, "000009"), "25", 0, 0}},
+		"completion refunded": {{hold, "00", 0, 100}, {complete, "00", -80, 0}, {ask("refund", 9, 30).of(complete), "00", -50, 0}, {uncomplete, "25", -50, 0}},
+		"completion advice":   {{hold, "00", 0, 100}, {advise, "00", -115, 0}, {sent{"0221", advise.fields}, "00", -115, 0}, {advise.back(), "12", -115, 0}},
+		"completion advice voided": {
+			{hold, "00", 0, 100}, {advise, "00", -115, 0}, {ask("completion_void", 9, 115).of(advise), "00", 0, 100},
+			{ask("completion_void", 9, 115).of(advise).back(), "00", -115, 0}, {hold.back(), "00", 0, 0},
+		},
+		"advices without an original": {{advise.change(61, nil, 90, nil), "25", 0, 0}, {tip(4, 100, offline).change(61, nil, 90, nil), "25", 0, 0}},
+		"completion without a hold":   {{complete, "25", 0, 0}, {advise.change(11, "000009"), "25", 0, 0}},
 		"completion by code": {
 			{hold, "00", 0, 100}, {ask("completion", 3, 80).change(38, "000009"), "25", 0, 100}, {ask("completion", 4, 80).change(38, "000001"), "00", -80, 0},
 		},

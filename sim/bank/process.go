@@ -112,7 +112,7 @@ func (s *session) financial(m *message, k *kind, forced string, now time.Time) r
 		return refusal(codeFormat, fault)
 	}
 	switch {
-	case k.of != nil && !k.lone && !req.of.given && req.account != nil:
+	case k.of != nil && !k.told && !req.of.given && req.account != nil:
 		return refusal(codeFormat, "fields 61 and 90, or 38: missing, no original is named")
 	case k.does == actTell:
 		req.amount = 0

@@ -46,7 +46,7 @@ var trades = map[string]*trade{
 	commandPreAuth:  {mti: "0100", processing: "030000", condition: "06", code: "10", doubt: doubtUndo},
 	"preauth-void":  {mti: "0100", processing: "200000", condition: "06", code: "11", doubt: doubtUndo, of: []string{commandPreAuth}, ends: true},
 	commandComplete: {mti: "0200", processing: "000000", condition: "06", code: "20", doubt: doubtUndo, of: []string{commandPreAuth}, ends: true},
-	"complete-void": {mti: "0200", processing: "200000", condition: "06", code: "21", doubt: doubtUndo, of: []string{commandComplete}, ends: true},
+	"complete-void": {mti: "0200", processing: "200000", condition: "06", code: "21", doubt: doubtUndo, of: []string{commandComplete, commandAdvice}, ends: true},
 	commandAdvice:   {mti: "0220", processing: "000000", condition: "06", code: "24", doubt: doubtDeliver, of: []string{commandPreAuth}, ends: true},
 
 	commandOffline:     {mti: "0220", processing: "000000", condition: "00", code: "30", doubt: doubtDeliver},

@@ -89,7 +89,7 @@ func (h *Host) name(m *iso.Message, f form, req host.Request) error {
 	o := req.Original
 	if o == nil || f.original == never {
 		setIf(m, iso.AuthCode, req.AuthCode)
-		if f.original == always && req.AuthCode == "" {
+		if f.original == always && req.AuthCode == "" && req.Kind.Doubt() != txn.Deliver { // What has happened is told all the same.
 			return fmt.Errorf("a transaction of kind %q names no original: neither its references nor its authorization code are known", req.Kind)
 		}
 		return nil
