@@ -12,7 +12,8 @@ import (
 )
 
 // Specs gives what the members are told to be, in the order of adding, for saving. What the cluster has made of them by itself is not
-// in it: a member that came back as standby is still told to be working.
+// in it: a member that came back as standby is still told to be working. One that is fenced by hand is told so, and stays fenced after a
+// restart.
 func (c *Cluster) Specs() []member.Spec {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -27,7 +28,11 @@ func (c *Cluster) Specs() []member.Spec {
 func (n *node) told() member.Spec {
 	n.pool.mu.Lock()
 	defer n.pool.mu.Unlock()
-	return copySpec(n.spec)
+	s := copySpec(n.spec)
+	if n.order == orderFence {
+		s.Role = member.Fenced
+	}
+	return s
 }
 
 func copySpec(s member.Spec) member.Spec {
@@ -78,7 +83,7 @@ func (c *Cluster) Apply(ctx context.Context, act member.Act, specs []member.Spec
 			s, stays := want[name]
 			switch {
 			case !stays:
-				errs.add(c.Remove(ctx, act, name))
+				errs.add(c.Remove(ctx, c.lastOf(act, now.Domain, want), name))
 			case !sameLine(now, s):
 				errs.add(c.replace(ctx, act, name, s))
 			default:
@@ -90,6 +95,21 @@ func (c *Cluster) Apply(ctx context.Context, act member.Act, specs []member.Spec
 	err := errs.join()
 	c.history.conclude(entry, err)
 	return err
+}
+
+// lastOf lets the last member of a domain go when the list has none of that domain any more: that is how a domain ends after its keys
+// have moved. The default domain is not ended in passing.
+func (c *Cluster) lastOf(act member.Act, domain string, want map[string]member.Spec) member.Act {
+	if domain == c.cfg.DefaultDomain {
+		return act
+	}
+	for _, s := range want {
+		if s.Domain == domain {
+			return act
+		}
+	}
+	act.Force = true
+	return act
 }
 
 // errorList gathers the errors of goroutines.

@@ -67,6 +67,9 @@ func (c *Cluster) newNode(spec member.Spec) (*node, error) {
 		woken:       make(chan struct{}, 1), asked: make(chan chan member.ProbeResult), gate: make(chan struct{}),
 	}
 	n.reason = "not admitted yet"
+	if spec.Role == member.Fenced { // taken out by hand before it was saved, and to stay out
+		n.role, n.order, n.orderWhy = member.Working, orderFence, "by hand, as the list says"
+	}
 	n.opener, _ = drv.(driver.Opener) // equip has made sure
 	n.resulter, _ = drv.(driver.Resulter)
 	n.figures.init()

@@ -64,8 +64,8 @@ func (c *Config) fill(s member.Spec) (member.Spec, error) {
 		s.Connections = min(s.Channels+spareConnections, maxConnections)
 	}
 	switch {
-	case s.Role != member.Working && s.Role != member.Standby:
-		return invalid("give working or standby", "the role %q is none", s.Role)
+	case s.Role != member.Working && s.Role != member.Standby && s.Role != member.Fenced:
+		return invalid("give working, standby or fenced", "the role %q is none", s.Role)
 	case s.Connections <= s.Channels || s.Connections > maxConnections:
 		return invalid("raise connections or take fewer channels", "%d connections for %d channels: the second probing needs one more, and a device takes %d at most",
 			s.Connections, s.Channels, maxConnections)

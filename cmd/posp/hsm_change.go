@@ -103,8 +103,12 @@ func (c *hsmClient) setState(cmd *cobra.Command, name string, to member.State) e
 		return err
 	}
 	note := ""
-	if got.State == member.Draining || got.State == member.Fenced {
+	switch got.State {
+	case member.Draining:
 		note = " On this instance, until it restarts; to keep it out everywhere and for good: posp hsm remove, then save."
+	case member.Fenced:
+		note = " On this instance, until it restarts; to keep it fenced everywhere and for good: posp hsm save."
+	case member.Working, member.Standby, member.Suspect, member.Down:
 	}
 	return c.say(cmd.OutOrStdout(), got, "%s is %s.%s", name, described(got), note)
 }

@@ -29,7 +29,7 @@ type Spec struct {
 	Domain string `json:"domain" yaml:"domain"` // LMK domain; empty: the cluster's default
 	Driver string `json:"driver" yaml:"driver"` // racal, pkcs11 …; empty: racal
 	Addr   string `json:"addr" yaml:"addr"`     // host:port; for pkcs11 the path of the library
-	Role   State  `json:"role" yaml:"role"`     // working or standby; empty: working
+	Role   State  `json:"role" yaml:"role"`     // working, standby, or fenced for one that is to stay out; empty: working
 	// Priority decides among working members: 1 first, up to the cluster's maximum; 0 means 1.
 	Priority int `json:"priority" yaml:"priority"`
 	// Weight shares traffic within a priority: a member of weight 2 gets twice as much; 0 means 1.

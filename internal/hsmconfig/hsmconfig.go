@@ -289,8 +289,8 @@ func (c Config) CheckSpec(profile service.Profile, s member.Spec) error {
 	if s.Name == "" || s.Addr == "" {
 		return errors.New("hsm.members: every device needs a name and an addr")
 	}
-	if s.Role != "" && s.Role != member.Working && s.Role != member.Standby {
-		return fmt.Errorf("hsm.members: %s: role must be working or standby", s.Name)
+	if s.Role != "" && s.Role != member.Working && s.Role != member.Standby && s.Role != member.Fenced {
+		return fmt.Errorf("hsm.members: %s: role must be working, standby or fenced", s.Name)
 	}
 	if s.TLS != nil && !whole(s.TLS) {
 		return fmt.Errorf("hsm.members: %s: tls needs ca, and cert and key together", s.Name)

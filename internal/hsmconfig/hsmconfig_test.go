@@ -149,7 +149,7 @@ hsm:
 		{", private: true", "", "the line to hsm1 is plain"},
 		{`addr: "a:1"`, `addr: ""`, "needs a name and an addr"},
 		{"private: true", "private: true, domain: other", "domain other is not among"},
-		{"private: true", "role: hot, private: true", "role must be working or standby"},
+		{"private: true", "role: hot, private: true", "role must be working, standby or fenced"},
 		{"private: true", "tls: {cert: c, ca: a}", "cert and key together"},
 		{"private: true", "tls: {ca: a}, colour: red", "colour"},
 		{"private: true}]", "private: true}, {name: hsm1, addr: \"b:1\", private: true}]", "stands twice"},
