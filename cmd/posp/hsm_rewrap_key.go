@@ -123,7 +123,7 @@ func (c *hsmClient) convertKeys(ctx context.Context, id int64, list []convertedK
 		if k.Place == "" {
 			k.Place = k.Usage.String()
 		}
-		if _, err := fmt.Fprintf(out, "# %s, check value %s in %s as before\ntwins: [{domain: %s, cryptogram: %s}]\n", k.Place, k.KCV, k.Domain, k.Domain, k.Cryptogram); err != nil {
+		if _, err := fmt.Fprintf(out, "# %s, check value %s in %s as before\ntwins: [{domain: %s, cryptogram: %s, kcv: %q}]\n", k.Place, k.KCV, k.Domain, k.Domain, k.Cryptogram, k.KCV); err != nil {
 			return err
 		}
 	}

@@ -111,7 +111,7 @@ journal: {dir: j}
 			t.Fatal(err)
 		}
 		text := m.run("key --posp "+file, expect)
-		if expect == 0 && (strings.Count(text, "twins: [{domain: dev-block, cryptogram: S1") != 3 || !strings.Contains(text, "# hosts.bank.zak, check value 288AC55A617E471D")) {
+		if expect == 0 && (strings.Count(text, "twins: [{domain: dev-block, cryptogram: S1") != 3 || !strings.Contains(text, "# hosts.bank.zak, check value 288AC55A617E471D") || !strings.Contains(text, `, kcv: "288AC55A617E471D"}]`)) {
 			t.Errorf("twins %s", text)
 		}
 	}

@@ -64,8 +64,9 @@ type KeyConfig struct {
 
 // TwinConfig is a configured key in another LMK domain.
 type TwinConfig struct {
-	Domain     string `yaml:"domain"`
-	Cryptogram string `yaml:"cryptogram"`
+	Domain     string   `yaml:"domain"`
+	Cryptogram string   `yaml:"cryptogram"`
+	KCV        keys.KCV `yaml:"kcv"` // as that of the key; production needs it
 }
 
 // Key gives the key for a usage.
@@ -92,6 +93,9 @@ func (k KeyConfig) check(where string) error {
 			return fmt.Errorf("%s.twins: each twin needs a cryptogram and an LMK domain of its own, other than that of the key", where)
 		}
 		seen[t.Domain] = true
+		if t.KCV != "" && k.KCV != "" && !t.KCV.Matches(k.KCV) {
+			return fmt.Errorf("%s.twins: the twin in %s has check value %s, the key %s: these are two keys; take the twin from posp hsm rewrap key", where, t.Domain, t.KCV, k.KCV)
+		}
 	}
 	return nil
 }
@@ -226,5 +230,13 @@ func (c *Config) checkProduction() error {
 		}
 	}
 	errs = append(errs, keys.RefuseTestKey("seal_key", c.SealKey.KCV))
+	for _, k := range c.placedKeys() {
+		for _, t := range k.key.Twins {
+			if t.KCV == "" {
+				errs = append(errs, fmt.Errorf("%s.twins: name the check value of the twin in %s, as posp hsm rewrap key gives it", k.place, t.Domain))
+			}
+			errs = append(errs, keys.RefuseTestKey(k.place+".twins in "+t.Domain, t.KCV))
+		}
+	}
 	return errors.Join(errs...)
 }

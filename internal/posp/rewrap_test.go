@@ -178,12 +178,12 @@ func (m *migration) twin(usage keys.Usage, k posp.KeyConfig) posp.TwinConfig {
 	m.t.Helper()
 	got, err := m.engine.Convert(m.t.Context(), m.job, k.Key(usage), "li.na")
 	m.must(err)
-	return posp.TwinConfig{Domain: got.Domain, Cryptogram: got.Cryptogram}
+	return posp.TwinConfig{Domain: got.Domain, Cryptogram: got.Cryptogram, KCV: got.KCV}
 }
 
 // exchange makes the twin the key and the key the twin.
 func exchange(k *posp.KeyConfig) {
-	old := posp.TwinConfig{Domain: k.Domain, Cryptogram: k.Cryptogram}
+	old := posp.TwinConfig{Domain: k.Domain, Cryptogram: k.Cryptogram, KCV: k.KCV}
 	k.Domain, k.Cryptogram = k.Twins[0].Domain, k.Twins[0].Cryptogram
 	k.Twins = []posp.TwinConfig{old}
 }
