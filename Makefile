@@ -59,7 +59,7 @@ test-short: ## Run the tests without the race detector and without the end-to-en
 	go test -short ./...
 
 .PHONY: bench
-bench: build ## Measure sign-ons and purchases against a bare relay; writes reports/bench.json
+bench: build ## Measure posp against a bare relay and the HSM cluster against a bare client; writes reports/bench.json
 	@mkdir -p reports
 	@$(BIN)/keyward bench --out reports/bench.json $(ARGS)
 

@@ -69,14 +69,15 @@ func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Mi
 // takeOut runs load on a new group of two, takes the first member out, and watches until the group is calm.
 func (r *hsmRig) takeOut(ctx context.Context, later time.Duration, faults hsm.Faults) (t trial, err error) {
 	gone := make(chan time.Time, 1)
-	g, err := r.start(ctx, 2, hsm.Faults{LatencyMS: failoverLatencyMS}, func(s member.Switch) {
+	as := group{journal: true, faults: hsm.Faults{LatencyMS: failoverLatencyMS}, onSwitch: func(s member.Switch) {
 		if s.Phase == member.After && s.What == "state" && s.Member == memberName(0) && member.State(s.To) != member.Working {
 			select {
 			case gone <- s.At:
 			default: // only the first counts
 			}
 		}
-	})
+	}}
+	g, err := r.start(ctx, as, 2)
 	if err != nil {
 		return t, err
 	}
@@ -103,7 +104,8 @@ func (r *hsmRig) takeOut(ctx context.Context, later time.Duration, faults hsm.Fa
 	}
 	go func() {
 		p := pace{callers: failoverCallers, rate: failoverRate, length: time.Minute}
-		loadEnded <- p.run(ctx, watched).Failed
+		r, _ := p.run(ctx, watched)
+		loadEnded <- r.Failed
 	}()
 	if err := rest(ctx, failoverLead+later); err != nil {
 		return t, err

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"time"
 
 	"github.com/keyward/keyward/hsmclient"
@@ -39,17 +40,20 @@ const (
 	// a limited member answers few.
 	limitedPairs = 3
 	limitedShare = 50
+	// journalBytes bounds the files of a journal, which no licensed device could fill as fast.
+	journalBytes = 256 << 20
 	lmkDomain    = "bench"
 )
 
 // hsmRig is a simulated device group without anything else, and what is asked of it: a UnionPay MAC with a single-length key.
 type hsmRig struct {
-	dir     string // of the journals
-	key     keys.Wrapped
-	input   command.MACInput
-	request string // the same for the bare client
-	want    []byte // the right answer
-	journal int    // names journals apart
+	dir      string // of the journals
+	key      keys.Wrapped
+	input    command.MACInput
+	request  string // the same for the bare client
+	want     []byte // the right answer
+	mac      []byte // of it
+	journals int    // names them apart
 }
 
 // newHSMRig makes the key and learns the right answer from the bare client.
@@ -79,6 +83,9 @@ func newHSMRig(ctx context.Context, dir string) (r *hsmRig, err error) {
 	if !bytes.HasPrefix(r.want, []byte("M700")) {
 		return nil, fmt.Errorf("the simulated HSM answered %q to M6", r.want)
 	}
+	if r.mac, err = hex.DecodeString(string(r.want[4:])); err != nil {
+		return nil, fmt.Errorf("the simulated HSM answered %q to M6: %w", r.want, err)
+	}
 	return r, nil
 }
 
@@ -94,47 +101,56 @@ func startDevice(ctx context.Context, faults hsm.Faults) (*hsm.Device, func() er
 	return d, bounded(d.Stop), nil
 }
 
-// group is a cluster on devices of its own.
+// group is a cluster on devices of its own. The first three fields say how it is to be.
 type group struct {
+	faults   hsm.Faults
+	journal  bool
+	onSwitch func(member.Switch)
+
 	rig     *hsmRig
 	devices []*hsm.Device
 	cluster *hsmclient.Cluster
 	started
 }
 
-// start brings count devices and a cluster over them up, set as operators set them: with journal and metrics. Every member is admitted
-// when it returns. A group that could not be started is stopped.
-func (r *hsmRig) start(ctx context.Context, count int, faults hsm.Faults, onSwitch func(member.Switch)) (_ *group, err error) {
-	g := &group{rig: r}
+// start brings count devices and a cluster over them up, with metrics, as operators run it. Every member is admitted when it returns. A
+// group that could not be started is stopped.
+func (r *hsmRig) start(ctx context.Context, as group, count int) (_ *group, err error) {
+	g := &as
+	g.rig = r
 	defer func() {
 		if err != nil {
 			_ = g.stop() // the start is what failed
 		}
 	}()
-	var specs []member.Spec
+	cfg := hsmclient.Config{
+		Name: lmkDomain, Domains: []hsmclient.Domain{{Name: lmkDomain}}, Drivers: map[string]driver.Maker{"racal": racal.Make},
+		OnSwitch: g.onSwitch, Registerer: service.NewRegistry(),
+	}
 	for i := range count {
-		d, stop, err := startDevice(ctx, faults)
+		d, stop, err := startDevice(ctx, g.faults)
 		if err != nil {
 			return nil, err
 		}
 		g.later(stop)
 		g.devices = append(g.devices, d)
-		specs = append(specs, member.Spec{Name: memberName(i), Addr: d.Addr("all").String(), Channels: hsmChannels, Rated: faults.CommandsPerSecond})
+		cfg.Members = append(cfg.Members, member.Spec{Name: memberName(i), Addr: d.Addr("all").String(), Channels: hsmChannels, Rated: g.faults.CommandsPerSecond})
 	}
-	r.journal++
-	journal, err := exchangelog.New(exchangelog.Config{Dir: r.dir, Group: lmkDomain, Instance: fmt.Sprintf("bench-%d", r.journal), KeepBytes: 256 << 20})
-	if err != nil {
-		return nil, err
+	if g.journal {
+		r.journals++
+		w, err := exchangelog.New(exchangelog.Config{
+			Dir: r.dir, Group: lmkDomain, Instance: fmt.Sprintf("bench-%d", r.journals), KeepBytes: journalBytes,
+		})
+		if err != nil {
+			return nil, err
+		}
+		if err := w.Start(ctx); err != nil {
+			return nil, err
+		}
+		g.later(bounded(w.Stop))
+		cfg.Journal = w
 	}
-	if err := journal.Start(ctx); err != nil {
-		return nil, err
-	}
-	g.later(bounded(journal.Stop))
-	g.cluster, err = hsmclient.New(hsmclient.Config{
-		Name: lmkDomain, Domains: []hsmclient.Domain{{Name: lmkDomain}}, Members: specs, Drivers: map[string]driver.Maker{"racal": racal.Make},
-		Journal: journal, OnSwitch: onSwitch, Registerer: service.NewRegistry(),
-	})
-	if err != nil {
+	if g.cluster, err = hsmclient.New(cfg); err != nil {
 		return nil, err
 	}
 	if err := g.cluster.Start(ctx); err != nil {
@@ -171,7 +187,7 @@ func (g *group) wait(ctx context.Context) error {
 // ask asks the cluster.
 func (g *group) ask(ctx context.Context) error {
 	mac, err := g.cluster.MAC(ctx, g.rig.input)
-	if err == nil && !bytes.EqualFold(hex.AppendEncode(nil, mac), g.rig.want[4:]) {
+	if err == nil && !bytes.Equal(mac, g.rig.mac) {
 		err = fmt.Errorf("the cluster gave a wrong MAC: %X", mac)
 	}
 	return err
@@ -186,35 +202,6 @@ func (r *hsmRig) askBare(client *bare.HSM) ask {
 		}
 		return err
 	}
-}
-
-// pairs are the results of two sides in the order of their turns.
-type pairs struct{ a, b slices }
-
-// turn runs both sides one after the other; who begins changes from round to round.
-func (p *pairs) turn(ctx context.Context, round int, pace pace, a, b ask) error {
-	sides := []struct {
-		do   ask
-		into *slices
-	}{{a, &p.a}, {b, &p.b}}
-	for k := range sides {
-		side := sides[(round+k)%len(sides)]
-		r := pace.run(ctx, side.do)
-		if r.Failed != nil {
-			return r.Failed
-		}
-		*side.into = append(*side.into, r)
-	}
-	return ctx.Err()
-}
-
-// compare gives the median over the pairs of what two results have to do with each other.
-func (p pairs) compare(of func(a, b load.Result) float64) float64 {
-	values := make([]float64, len(p.a))
-	for i := range p.a {
-		values[i] = of(p.a[i], p.b[i])
-	}
-	return median(values)
 }
 
 // runHSM measures the cluster client (package hsmclient) against the simplest client that could be written.
@@ -244,57 +231,75 @@ func runHSM(ctx context.Context, opt Options, report *Report, say func(string, .
 	return nil
 }
 
-// measureOne compares a cluster of one member with the bare client on the same device: throughput, and latency at half of it.
+// measureOne compares a cluster of one member with the bare client: throughput without and with the journal, which the bare client does
+// not keep either, and latency at half load as operators run it, with the journal.
 func (r *hsmRig) measureOne(ctx context.Context, rounds int, say func(string, ...any)) (lines []Line, err error) {
-	g, err := r.start(ctx, 1, hsm.Faults{}, nil)
+	g, err := r.start(ctx, group{journal: true}, 1)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, g.stop()) }()
+	plain, err := r.start(ctx, group{}, 1)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, plain.stop()) }()
 	client, err := bare.DialHSM(ctx, g.devices[0].Addr("all").String(), hsmChannels)
 	if err != nil {
 		return nil, err
 	}
 	defer client.Close()
-	say("HSM cluster with one member and a bare client, %d rounds of slices of %s: closed loop, then open loop at half of its rate ...", rounds, hsmSlice)
-	var speed, delay pairs
+	say("HSM cluster with one member and a bare client, %d rounds of slices of %s: closed loop, then open loop at half load ...", rounds, hsmSlice)
+	without, with, yardstick := &side{do: plain.ask}, &side{do: g.ask}, &side{do: r.askBare(client)}
+	paced, pacedYardstick := &side{do: g.ask}, &side{do: r.askBare(client)}
 	for i := range rounds {
 		p := pace{callers: hsmCallers, warmUp: hsmWarmUp, length: hsmSlice}
-		if err := speed.turn(ctx, i, p, g.ask, r.askBare(client)); err != nil {
+		if err := p.turn(ctx, i, without, with, yardstick); err != nil {
 			return nil, err
 		}
-		// The rate is what both could do just now, so that half load is half load also when the machine has other work.
-		p.rate = loadShare * min(speed.a[i].PerSecond(), speed.b[i].PerSecond())
-		if p.rate == 0 {
+		if p.rate = halfLoad(with, yardstick, paced, pacedYardstick); p.rate == 0 {
 			continue // the machine did something else all the time
 		}
-		if err := delay.turn(ctx, i, p, g.ask, r.askBare(client)); err != nil {
+		if err := p.turn(ctx, i, paced, pacedYardstick); err != nil {
 			return nil, err
 		}
 	}
-	if len(delay.a) == 0 {
+	if len(paced.results) == 0 {
 		return nil, errors.New("nothing was answered: the machine is too busy to measure")
 	}
+	say("... half load was %.0f requests per second.", paced.results.perSecond())
 	return []Line{
-		speed.line("hsm_cluster_one_per_s", againstBare),
-		delay.added("hsm_cluster_added_p50_ms", 0.50),
-		delay.added("hsm_cluster_added_p99_ms", 0.99),
+		throughput("hsm_cluster_one_per_s", againstBare, without, yardstick),
+		throughput("hsm_cluster_journal_per_s", againstBare, with, yardstick),
+		added("hsm_cluster_added_p50_ms", 0.50, paced, pacedYardstick),
+		added("hsm_cluster_added_p99_ms", 0.99, paced, pacedYardstick),
 	}, nil
 }
 
-// line compares the throughput of two sides.
-func (p pairs) line(name, against string) Line {
+// halfLoad is half of what both sides could do in the closed loop just now, or, where that is less, the rate at which this process uses
+// half of the processors: requests that do not come in bunches cost more of them. Taken in every round, it stays half when the machine has
+// other work.
+func halfLoad(a, b, pacedA, pacedB *side) float64 {
+	rate := min(a.last().PerSecond(), b.last().PerSecond())
+	if cost := max(a.cost, b.cost, pacedA.cost, pacedB.cost); cost > 0 {
+		rate = min(rate, float64(runtime.GOMAXPROCS(0))/cost.Seconds())
+	}
+	return loadShare * rate
+}
+
+// throughput compares that of two sides.
+func throughput(name, against string, a, b *side) Line {
 	return Line{
-		Name: name, Unit: "1/s", Value: round(p.a.perSecond()), Baseline: round(p.b.perSecond()), Against: against,
-		Ratio: round(p.compare(func(a, b load.Result) float64 { return a.PerSecond() / max(1, b.PerSecond()) })),
+		Name: name, Unit: "1/s", Value: round(a.results.perSecond()), Baseline: round(b.results.perSecond()), Against: against,
+		Ratio: round(a.compare(b, func(a, b load.Result) float64 { return a.PerSecond() / max(1, b.PerSecond()) })),
 	}
 }
 
 // added is the median of the differences of a percentile.
-func (p pairs) added(name string, share float64) Line {
-	ms := func(r load.Result) float64 { return float64(r.Percentile(share)) / float64(time.Millisecond) }
-	l := Line{Name: name, Unit: "ms", Against: againstBare, Baseline: round(p.b.latency(share))}
-	l.Value = round(p.compare(func(a, b load.Result) float64 { return ms(a) - ms(b) }))
+func added(name string, share float64, a, b *side) Line {
+	ms := func(r load.Result) float64 { return milliseconds(r.Percentile(share)) }
+	l := Line{Name: name, Unit: "ms", Against: againstBare, Baseline: round(b.results.latency(share))}
+	l.Value = round(a.compare(b, func(a, b load.Result) float64 { return ms(a) - ms(b) }))
 	if l.Baseline > 0 {
 		l.Ratio = round(l.Value / l.Baseline)
 	}
@@ -303,23 +308,22 @@ func (p pairs) added(name string, share float64) Line {
 
 // measureThree compares a cluster of three rate-limited members with a cluster of one.
 func (r *hsmRig) measureThree(ctx context.Context, slice time.Duration, say func(string, ...any)) (line Line, err error) {
-	var groups []*group
+	var sides []*side
 	for _, n := range []int{3, 1} {
-		g, err := r.start(ctx, n, hsm.Faults{CommandsPerSecond: limitedRate}, nil)
+		g, err := r.start(ctx, group{faults: hsm.Faults{CommandsPerSecond: limitedRate}}, n)
 		if err != nil {
 			return line, err
 		}
 		defer func() { err = errors.Join(err, g.stop()) }()
-		groups = append(groups, g)
+		sides = append(sides, &side{do: g.ask})
 	}
 	say("Three HSMs of %d commands per second and one of them, %d pairs of slices of %s ...", limitedRate, limitedPairs, slice)
 	// Enough callers to keep three busy.
 	p := pace{callers: 3 * hsmCallers, warmUp: slice / 4, length: slice}
-	var speed pairs
 	for i := range limitedPairs {
-		if err := speed.turn(ctx, i, p, groups[0].ask, groups[1].ask); err != nil {
+		if err := p.turn(ctx, i, sides...); err != nil {
 			return line, err
 		}
 	}
-	return speed.line("hsm_cluster_three_per_s", againstOne), nil
+	return throughput("hsm_cluster_three_per_s", againstOne, sides[0], sides[1]), nil
 }

@@ -35,7 +35,7 @@ func TestHSM(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for i, want := range []string{"hsm_cluster_one_per_s", "hsm_cluster_added_p50_ms", "hsm_cluster_added_p99_ms", "hsm_cluster_three_per_s"} {
+	for i, want := range []string{"hsm_cluster_one_per_s", "hsm_cluster_journal_per_s", "hsm_cluster_added_p50_ms", "hsm_cluster_added_p99_ms", "hsm_cluster_three_per_s"} {
 		l := append(lines, three)[i]
 		if l.Name != want || l.Baseline <= 0 || l.Against == "" || strings.HasSuffix(want, "_per_s") && (l.Value <= 0 || l.Ratio <= 0) {
 			t.Errorf("%s: %+v", want, l)
@@ -68,7 +68,7 @@ func TestFailover(t *testing.T) {
 func TestWrongAnswers(t *testing.T) {
 	t.Parallel()
 	rig := newRig(t)
-	g, err := rig.start(t.Context(), 1, hsm.Faults{}, nil)
+	g, err := rig.start(t.Context(), group{}, 1)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -83,14 +83,14 @@ func TestWrongAnswers(t *testing.T) {
 	}
 	defer client.Close()
 	p := pace{callers: 4, length: 20 * time.Millisecond}
-	if r := p.run(t.Context(), g.ask); r.Failed != nil || r.Done == 0 {
+	if r, _ := p.run(t.Context(), g.ask); r.Failed != nil || r.Done == 0 {
 		t.Errorf("a healthy device: %d answers, %v", r.Done, r.Failed)
 	}
 	if err := g.devices[0].SetFaults(hsm.Faults{WrongResultEvery: 3}); err != nil {
 		t.Fatal(err)
 	}
 	for name, do := range map[string]ask{"cluster": g.ask, "bare client": rig.askBare(client)} {
-		if r := p.run(t.Context(), do); r.Failed == nil || !strings.Contains(r.Failed.Error(), "wrong") {
+		if r, _ := p.run(t.Context(), do); r.Failed == nil || !strings.Contains(r.Failed.Error(), "wrong") {
 			t.Errorf("%s: %v", name, r.Failed)
 		}
 	}
@@ -100,20 +100,20 @@ func TestWrongAnswers(t *testing.T) {
 func TestPace(t *testing.T) {
 	t.Parallel()
 	p := pace{callers: 2, rate: 100, length: 500 * time.Millisecond}
-	if r := p.run(t.Context(), func(context.Context) error { return nil }); r.Done < 10 || r.Done > 52 || r.Percentile(0) > 100*time.Millisecond {
+	if r, _ := p.run(t.Context(), func(context.Context) error { return nil }); r.Done < 10 || r.Done > 52 || r.Percentile(0) > 100*time.Millisecond {
 		t.Errorf("%d requests in half a second at 100 per second, the fastest took %s", r.Done, r.Percentile(0))
 	}
 	// Each request takes as long as four may: the later ones have waited.
-	if r := p.run(t.Context(), func(context.Context) error { return rest(t.Context(), 80*time.Millisecond) }); r.Percentile(1) < 200*time.Millisecond {
+	if r, _ := p.run(t.Context(), func(context.Context) error { return rest(t.Context(), 80*time.Millisecond) }); r.Percentile(1) < 200*time.Millisecond {
 		t.Errorf("the longest latency is %s, although requests had to wait for each other", r.Percentile(1))
 	}
 	broken := errors.New("broken")
-	if r := p.run(t.Context(), func(context.Context) error { return broken }); !errors.Is(r.Failed, broken) || r.Done != 0 {
+	if r, _ := p.run(t.Context(), func(context.Context) error { return broken }); !errors.Is(r.Failed, broken) || r.Done != 0 {
 		t.Errorf("%+v", r)
 	}
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
-	if r := p.run(ended, func(context.Context) error { return nil }); r.Done != 0 || r.Failed != nil {
+	if r, _ := p.run(ended, func(context.Context) error { return nil }); r.Done != 0 || r.Failed != nil {
 		t.Errorf("%+v", r)
 	}
 }
