@@ -18,6 +18,9 @@ var testKCVs = map[KCV]string{
 	"64B6486D118DE71C":                 "the card control root of the development data",
 	"A2B8704B26D92413":                 "the application control root of the development data",
 	"039AC73919632CE0":                 "the simulated card maker's transport key",
+	"486936A9D1210364208C3260E2A4F87A": "the card control root of the development data, for SM4",
+	"2B180B07FCB872C82B176C82C77446D8": "the application control root of the development data, for SM4",
+	"8DD2227A46C66B8034E8D36236485D6D": "the simulated card maker's transport key, for SM4",
 }
 
 // RefuseTestKey refuses a key whose check value belongs to a public test key; production profiles call it for every key that they

@@ -45,7 +45,39 @@ const (
 func terminalID(n int) string { return fmt.Sprintf("1000%04d", n) }
 func psamNo(n int) string     { return fmt.Sprintf("6000000000000000%04d", n) }
 
-// wanted are the numbers of the terminals of a system.
+// family is a range of terminals that differ from the others (design.md §6, development data for outside tools).
+type family struct {
+	from, to  int
+	algorithm string // of the registry
+	makLength int
+	profile   string
+}
+
+// families are served in every development system.
+var families = []family{
+	{201, 210, "sm4", doubleLength, "unionpay"},
+	{301, 310, "tdes", doubleLength, "unionpay-x919"},
+	{401, 410, "des", singleLength, "unionpay"},
+}
+
+// Lengths of MAC keys in bytes.
+const (
+	singleLength = 8
+	doubleLength = 16
+)
+
+// familyOf gives the family of a terminal number 1000NNNN; false for those that are as the registry's defaults have them.
+func familyOf(terminal string) (family, bool) {
+	for _, f := range families {
+		if terminal >= terminalID(f.from) && terminal <= terminalID(f.to) {
+			return f, true
+		}
+	}
+	return family{}, false
+}
+
+// wanted are the numbers of the terminals of a system: the first ones, those of the traffic, and the families, unless no terminals are
+// wanted.
 func wanted(terminals int, traffic bool) []int {
 	var list []int
 	for n := 1; n <= terminals; n++ {
@@ -53,6 +85,14 @@ func wanted(terminals int, traffic bool) []int {
 	}
 	for n := max(trafficFirst, terminals+1); traffic && n < trafficFirst+trafficCount; n++ {
 		list = append(list, n)
+	}
+	if terminals == 0 {
+		return list
+	}
+	for _, f := range families {
+		for n := max(f.from, terminals+1); n <= f.to; n++ {
+			list = append(list, n)
+		}
 	}
 	return list
 }
@@ -93,21 +133,28 @@ func (s Services) Fill(ctx context.Context, terminals int, traffic bool) (int, e
 		return 0, err
 	}
 	orderOf := map[int]string{}
-	var beyond []int
+	var beyond, sm4 []int
 	for _, n := range missing {
-		if n <= standingCards {
+		if f, ok := familyOf(terminalID(n)); ok && f.algorithm == "sm4" {
+			sm4 = append(sm4, n)
+		} else if n <= standingCards {
 			orderOf[n] = standing
 		} else {
 			beyond = append(beyond, n)
 		}
 	}
-	for _, run := range runs(beyond) {
-		id, err := s.Order(ctx, psamNo(run.from), run.count)
-		if err != nil {
-			return 0, err
-		}
-		for n := run.from; n < run.from+run.count; n++ {
-			orderOf[n] = id
+	for _, kind := range []struct {
+		numbers   []int
+		algorithm string
+	}{{beyond, "tdes"}, {sm4, "sm4"}} {
+		for _, run := range runs(kind.numbers) {
+			id, err := s.Order(ctx, psamNo(run.from), run.count, kind.algorithm)
+			if err != nil {
+				return 0, err
+			}
+			for n := run.from; n < run.from+run.count; n++ {
+				orderOf[n] = id
+			}
 		}
 	}
 	return len(missing), parallel(ctx, missing, func(ctx context.Context, n int) error {
@@ -178,17 +225,17 @@ func (s Services) standingOrder(ctx context.Context) (string, error) {
 			return o.OrderID, nil
 		}
 	}
-	return s.Order(ctx, psamNo(1), standingCards)
+	return s.Order(ctx, psamNo(1), standingCards, "tdes")
 }
 
-// Order makes an issuing order and has two officers approve it; it returns the order's number.
-func (s Services) Order(ctx context.Context, from string, count int) (string, error) {
+// Order makes an issuing order for cards of a cipher, tdes or sm4, and has two officers approve it; it returns the order's number.
+func (s Services) Order(ctx context.Context, from string, count int, algorithm string) (string, error) {
 	var made struct {
 		OrderID string `json:"order_id"`
 		State   string `json:"state"`
 	}
 	body := map[string]any{
-		"psam_from": from, "count": count, "algorithms": []string{"tdes"}, "expires_at": time.Now().Add(orderLife).UTC().Truncate(time.Second),
+		"psam_from": from, "count": count, "algorithms": []string{algorithm}, "expires_at": time.Now().Add(orderLife).UTC().Truncate(time.Second),
 	}
 	if err := s.POSV.As(author).Call(ctx, http.MethodPost, "/v1/orders", newKey(), body, &made); err != nil {
 		return "", fmt.Errorf("make the issuing order: %w", err)
@@ -228,7 +275,11 @@ func (s Services) Issue(ctx context.Context, card, order string) (Issued, error)
 // Install registers a terminal of the test merchant, binds the card to it, and puts both into the fleet of the simulators.
 func (s Services) Install(ctx context.Context, terminal, card string) error {
 	posv := s.POSV.As(author)
-	err := posv.Call(ctx, http.MethodPut, "/v1/terminals/"+terminal, "", map[string]any{"merchant_id": merchantID}, nil)
+	as := map[string]any{"merchant_id": merchantID}
+	if f, ok := familyOf(terminal); ok {
+		as["algorithm"], as["mak_length"], as["profile"] = f.algorithm, f.makLength, f.profile
+	}
+	err := posv.Call(ctx, http.MethodPut, "/v1/terminals/"+terminal, "", as, nil)
 	if err != nil {
 		return fmt.Errorf("register terminal %s: %w", terminal, err)
 	}

@@ -3,6 +3,7 @@ package dev
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -27,7 +28,12 @@ func TestWanted(t *testing.T) {
 		traffic   bool
 		runs      []run
 	}{
-		{0, false, nil}, {3, false, []run{{1, 3}}}, {3, true, []run{{1, 3}, {101, 20}}}, {110, true, []run{{1, 120}}}, {200, true, []run{{1, 200}}},
+		{0, false, nil}, {0, true, []run{{101, 20}}},
+		{3, false, []run{{1, 3}, {201, 10}, {301, 10}, {401, 10}}},
+		{3, true, []run{{1, 3}, {101, 20}, {201, 10}, {301, 10}, {401, 10}}},
+		{110, true, []run{{1, 120}, {201, 10}, {301, 10}, {401, 10}}},
+		{205, true, []run{{1, 210}, {301, 10}, {401, 10}}},
+		{500, false, []run{{1, 500}}},
 	} {
 		if got := runs(wanted(test.terminals, test.traffic)); !slices.Equal(got, test.runs) {
 			t.Errorf("%d terminals, traffic %v: %v, want %v", test.terminals, test.traffic, got, test.runs)
@@ -38,7 +44,7 @@ func TestWanted(t *testing.T) {
 func TestParallel(t *testing.T) {
 	t.Parallel()
 	var done, at, most atomic.Int32
-	numbers := wanted(50, false)
+	numbers := wanted(50, false)[:50]
 	err := parallel(t.Context(), numbers, func(context.Context, int) error {
 		if n := at.Add(1); n > most.Load() {
 			most.Store(n)
@@ -95,5 +101,19 @@ func TestEventLine(t *testing.T) {
 	}
 	if coloured := NewScreen(nil, true).line(e); !strings.Contains(coloured, "\x1b[31m") || !strings.Contains(coloured, "\x1b[0m") {
 		t.Errorf("no colours: %q", coloured)
+	}
+}
+
+// TestFamilies: the terminals that differ are those of design.md §6, and no others.
+func TestFamilies(t *testing.T) {
+	t.Parallel()
+	for terminal, want := range map[string]string{
+		"10000200": "", "10000201": "sm4 16 unionpay", "10000210": "sm4 16 unionpay", "10000211": "", "10000301": "tdes 16 unionpay-x919",
+		"10000310": "tdes 16 unionpay-x919", "10000401": "des 8 unionpay", "10000410": "des 8 unionpay", "10000411": "",
+	} {
+		f, ok := familyOf(terminal)
+		if got := fmt.Sprintf("%s %d %s", f.algorithm, f.makLength, f.profile); ok != (want != "") || ok && got != want {
+			t.Errorf("%s: %q", terminal, got)
+		}
 	}
 }

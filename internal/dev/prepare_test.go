@@ -46,8 +46,8 @@ func TestPrepare(t *testing.T) {
 		}
 		if role == migrations.RoleKeys {
 			var roots int
-			if err := conn.QueryRow(t.Context(), "SELECT count(*) FROM keys WHERE usage = 'root' AND state = 'active'").Scan(&roots); err != nil || roots != 4 {
-				t.Errorf("%d roots are in the store, want 4: %v", roots, err)
+			if err := conn.QueryRow(t.Context(), "SELECT count(*) FROM keys WHERE usage = 'root' AND state = 'active'").Scan(&roots); err != nil || roots != 6 {
+				t.Errorf("%d roots are in the store, want 6: %v", roots, err)
 			}
 		}
 		if err := conn.Close(t.Context()); err != nil {

@@ -25,7 +25,11 @@ func (l *List) follow(ctx context.Context) {
 			return
 		}
 		if l.setAway(true) {
-			l.cfg.Log.WarnContext(ctx, "hsm list: database away, the list in force stays in force", "error", err)
+			if answered(err) {
+				l.cfg.Log.ErrorContext(ctx, "alarm: hsm list: the database refuses what it is asked, the list in force stays in force", "error", err)
+			} else {
+				l.cfg.Log.WarnContext(ctx, "hsm list: database away, the list in force stays in force", "error", err)
+			}
 		}
 		if time.Since(began) > backoffMax {
 			wait = backoffMin
@@ -90,13 +94,40 @@ func (l *List) listen(ctx context.Context) error {
 // look applies a newer list and passes notices of fenced members on. Its error is the database's.
 func (l *List) look(ctx context.Context) error {
 	newest, err := l.newest(ctx)
-	if err != nil {
+	switch {
+	case errors.Is(err, ErrAway):
 		return err
-	}
-	if newest != nil {
-		l.apply(ctx, *newest)
+	case err != nil:
+		l.unread(ctx, err)
+	default:
+		l.readAgain()
+		if newest != nil {
+			l.apply(ctx, *newest)
+		}
 	}
 	return l.fences(ctx)
+}
+
+// unread shows that the newest list cannot be read; the database is not away. It is said once.
+func (l *List) unread(ctx context.Context, err error) {
+	problem := fmt.Sprintf("the newest saved list cannot be read, so it is not in force: %v", err)
+	l.mu.Lock()
+	known := l.unreadable
+	l.unreadable, l.status.Problem = true, problem
+	l.mu.Unlock()
+	if !known {
+		l.metrics.failed.Inc()
+		l.cfg.Log.ErrorContext(ctx, "alarm: hsm list: the newest saved list cannot be read, the list in force stays in force", "error", err)
+	}
+}
+
+// readAgain takes back what unread has shown.
+func (l *List) readAgain() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.unreadable {
+		l.unreadable, l.status.Problem = false, ""
+	}
 }
 
 // apply brings the cluster to a newer list. What goes wrong is shown, and tried again with the next look.

@@ -111,6 +111,8 @@ type List struct {
 	status    Status
 	baseline  []byte // the members in force, as JSON
 	lastFence int64  // -1 until the database was first asked
+	// unreadable says that the newest list cannot be read; status.Problem has the cause.
+	unreadable bool
 }
 
 // New prepares a list; nothing is connected before Load.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -266,6 +267,78 @@ func TestAnswered(t *testing.T) {
 	if _, err := hsmlist.History(t.Context(), pool, hsmlist.Filter{Member: "\x00"}); err == nil || errors.Is(err, hsmlist.ErrAway) {
 		t.Errorf("a question that the database refuses: %v", err)
 	}
+}
+
+// TestUnreadable: a newest list that cannot be read is called that, not a database that is away. The local copy serves; without one there is
+// no start, because the configuration is older than any list.
+func TestUnreadable(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	pool := db.Pool(t, migrations.RolePOSP)
+	insert := func(version int, members string) {
+		t.Helper()
+		_, err := pool.Exec(t.Context(), `INSERT INTO hsm_lists (hsm_group, version, members, saved_by, instance) VALUES ('online', $1, $2, 'li', 'posp-9')`, version, members)
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	cfg := config(t, db, "posp-a")
+	running := start(t, cfg, one, two)
+	running.save(t, "li.na")
+	insert(2, `[{"name": "hsm1", "addr": "a:1", "of_a_newer_program": 1}]`)
+	shown := func(p posp) func() bool {
+		return func() bool {
+			s := p.list.Status()
+			return strings.Contains(s.Problem, "cannot be read") && strings.Contains(s.Problem, "version 2") && !s.DatabaseAway && !s.CheckedAt.IsZero()
+		}
+	}
+	until(t, "the running instance shows it", shown(running))
+
+	var log lockedBuffer
+	second := cfg
+	second.Log = slog.New(slog.NewTextHandler(&log, nil))
+	p := start(t, second, three)
+	if s := p.list.Status(); p.names() != "hsm1 hsm2" || s.Origin != hsmlist.Copy || s.Version != 1 || !strings.Contains(s.Problem, "cannot be read") {
+		t.Errorf("began with %s, %+v", p.names(), s)
+	}
+	until(t, "the new instance shows it", shown(p))
+	if text := log.String(); !strings.Contains(text, "newest saved list cannot be read") || strings.Contains(text, "away") || strings.Contains(text, "does not answer") {
+		t.Errorf("the log says: %s", text)
+	}
+
+	without := config(t, db, "posp-b")
+	l, err := hsmlist.New(without)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Stop(t.Context()) }()
+	if specs, err := l.Load(t.Context(), []member.Spec{three}); err == nil || errors.Is(err, hsmlist.ErrAway) ||
+		!strings.Contains(err.Error(), "version 2") || !strings.Contains(err.Error(), "no local copy") {
+		t.Errorf("began with %v: %v", specs, err)
+	}
+
+	insert(3, `[{"name": "hsm3", "addr": "c:1"}]`)
+	for _, p := range []posp{running, p} {
+		until(t, "the next list is in force", func() bool { s := p.list.Status(); return s.Version == 3 && s.Problem == "" && p.names() == "hsm3" })
+	}
+}
+
+// lockedBuffer is a log that is read while it is written.
+type lockedBuffer struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.Write(p)
+}
+
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.String()
 }
 
 // TestFences: a device that one instance has fenced on its own evidence is probed by the others at once; one that an operator fences is not.

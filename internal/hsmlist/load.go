@@ -16,7 +16,8 @@ import (
 const maxCopy = 4 << 20
 
 // Load says which members to start with: the stored list if there is one; else, with the database away, the local copy; else those of the
-// configuration. A list with a member that Check refuses is an error: to start without that member would be a silent change.
+// configuration. A list with a member that Check refuses is an error: to start without that member would be a silent change. So is a stored
+// list that cannot be read, unless there is a local copy: the configuration is older than any list, and may name what was removed for a reason.
 func (l *List) Load(ctx context.Context, configured []member.Spec) ([]member.Spec, error) {
 	asking, cancel := context.WithTimeout(ctx, loadTimeout)
 	defer cancel()
@@ -28,15 +29,26 @@ func (l *List) Load(ctx context.Context, configured []member.Spec) ([]member.Spe
 		l.cfg.Log.InfoContext(ctx, "hsm list: none was saved yet, the configuration rules", "members", len(configured))
 		return configured, nil
 	}
-	l.cfg.Log.WarnContext(ctx, "hsm list: the database does not answer", "error", err)
-	kept, err := l.readCopy()
+	away := errors.Is(err, ErrAway)
+	kept, copyErr := l.readCopy()
 	switch {
-	case err != nil:
-		return nil, err
-	case kept != nil:
+	case copyErr != nil:
+		return nil, errors.Join(err, copyErr)
+	case kept == nil && !away:
+		return nil, fmt.Errorf("hsm list: the newest saved list cannot be read, and there is no local copy of an older one: %w; start the version of "+
+			"the program that has saved it, save a right list on another instance, or start with hsm.list.shared: false", err)
+	case kept == nil:
+		l.cfg.Log.WarnContext(ctx, "hsm list: the database is away and there is no local copy, the configuration rules", "error", err, "members", len(configured))
+		return configured, nil
+	case away:
+		l.cfg.Log.WarnContext(ctx, "hsm list: the database is away, the local copy of the last list serves", "error", err)
 		return l.begin(*kept, Copy)
 	}
-	return configured, nil
+	specs, begun := l.begin(*kept, Copy)
+	if begun == nil {
+		l.unread(ctx, err)
+	}
+	return specs, begun
 }
 
 // begin starts with a version.

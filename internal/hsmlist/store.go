@@ -155,16 +155,20 @@ func (l *List) conflict(ctx context.Context, base int64) error {
 // away marks an error of a database that could not be asked. One that has understood and refused, or has answered what cannot be read, is not
 // away: who is told so would wait for nothing.
 func away(what string, err error) error {
-	if err == nil {
+	switch {
+	case err == nil:
 		return nil
-	}
-	var pg *pgconn.PgError
-	answered := errors.Is(err, errUnreadable)
-	if errors.As(err, &pg) && len(pg.Code) == 5 {
-		answered = slices.Contains([]string{"22", "23", "42"}, pg.Code[:2]) // data, constraint, rights and names (PostgreSQL, appendix A)
-	}
-	if answered {
+	case answered(err):
 		return fmt.Errorf("%s: %w", what, err)
 	}
 	return fmt.Errorf("%s: %w: %w", what, ErrAway, err)
+}
+
+// answered says that the database is there: the error is its refusal, or an answer that cannot be read.
+func answered(err error) bool {
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) && len(pg.Code) == 5 {
+		return slices.Contains([]string{"22", "23", "42"}, pg.Code[:2]) // data, constraint, rights and names (PostgreSQL, appendix A)
+	}
+	return errors.Is(err, errUnreadable)
 }

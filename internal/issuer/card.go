@@ -48,6 +48,8 @@ var (
 		"the card's control key is not ours: the card was written by another system"}
 	masterKey = target{"master", "the terminal master key", selectApp, 0x10, 0x01,
 		"the application control key in the card is not ours: the card was written by another system"}
+	// masterKeySM4 is its SM4 twin (facts/psam.md §1.2: id + 40).
+	masterKeySM4 = target{"master", "the terminal master key", selectApp, 0x10, 0x41, masterKey.locked}
 )
 
 // Errors of cards that callers act on.

@@ -120,6 +120,12 @@ func (a *App) personalise(ctx context.Context, req request, o signedOrder, out *
 	}
 	done("connect", false)
 
+	// The cipher of the card is the order's: the key service has derived control keys of that one alone.
+	cipher, master := card.cipher(), masterKey
+	if cipher == keys.SM4 {
+		master = masterKeySM4
+	}
+
 	// Step 7: write the keys, each under the one before: challenge, script through posp, WRITE KEY.
 	for _, w := range []struct {
 		target
@@ -127,9 +133,9 @@ func (a *App) personalise(ctx context.Context, req request, o signedOrder, out *
 		usage keys.Usage
 	}{
 		{cardControl, "PSAM:" + req.psamNo, keys.CardControl}, {appControl, "PSAM:" + req.psamNo + ":ACK", keys.CardControl},
-		{masterKey, "PSAM:" + req.psamNo, keys.TerminalMaster},
+		{master, "PSAM:" + req.psamNo, keys.TerminalMaster},
 	} {
-		kcv, err := card.find(w.name, w.usage)
+		kcv, err := card.find(w.name, w.usage, cipher)
 		if err != nil {
 			return err
 		}
@@ -151,7 +157,7 @@ func (a *App) personalise(ctx context.Context, req request, o signedOrder, out *
 	if err := a.runs.step(ctx, out.Run, "verify"); err != nil {
 		return err
 	}
-	held, err := c.holds(ctx, masterKey, out.KCV)
+	held, err := c.holds(ctx, master, out.KCV)
 	if err != nil {
 		return err
 	}
@@ -187,7 +193,7 @@ func (a *App) repeat(ctx context.Context, req request, earlier Run) (Issued, err
 	if err := a.posp.call(ctx, req.actor, "GET", "/v1/cards/"+req.psamNo, "", nil, &card); err != nil {
 		return Issued{}, err
 	}
-	kcv, err := card.find("PSAM:"+req.psamNo, keys.TerminalMaster)
+	kcv, err := card.find("PSAM:"+req.psamNo, keys.TerminalMaster, card.cipher())
 	if err != nil {
 		return Issued{}, err
 	}

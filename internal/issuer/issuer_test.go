@@ -23,13 +23,18 @@ import (
 // masterKCV is what the root key of the development data gives for the card.
 func masterKCV(t *testing.T, psamNo string) string {
 	t.Helper()
+	return masterKCVOf(t, keys.TDES, psamNo)
+}
+
+func masterKCVOf(t *testing.T, algorithm keys.Algorithm, psamNo string) string {
+	t.Helper()
 	root, err := hex.DecodeString("0123456789ABCDEFFEDCBA9876543210")
 	must(t, err)
 	factor, err := pboc.FactorOf(psamNo)
 	must(t, err)
-	key, err := pboc.Derive(keys.TDES, secret.New(root), factor)
+	key, err := pboc.Derive(algorithm, secret.New(root), factor)
 	must(t, err)
-	check, err := kcv.Of(keys.TDES, key)
+	check, err := kcv.Of(algorithm, key)
 	must(t, err)
 	return string(check)
 }
@@ -50,6 +55,48 @@ func (w *world) checkCard(psamNo string) {
 	}
 	if slices.Contains(w.statuses, "6988") {
 		w.t.Error("the card saw a wrong MAC")
+	}
+}
+
+// TestIssueSM4: under an order for SM4 alone all keys of the card are SM4 keys, the master key under the id of the SM4 twin.
+func TestIssueSM4(t *testing.T) {
+	t.Parallel()
+	const psamNo = "60000000000000000201"
+	w := newWorld(t, keyservicetest.TransportKey)
+	w.keys.ImportSM4(t)
+	id, _ := w.offer(w.keys.OrderFrom(t, 1, psamNo, 10, time.Hour, keys.SM4))
+	status, answer := w.issue("sm4", map[string]any{"psam_no": psamNo, "order_id": id})
+	want(t, "issue", status, answer, 201, `"state":"personalised"`)
+	expect := masterKCVOf(t, keys.SM4, psamNo)[:16]
+	if got := parse[issued](t, answer); got.KCV != expect {
+		t.Errorf("check value %s, want %s", got.KCV, expect)
+	}
+	w.mu.Lock()
+	c := w.cards[psamNo]
+	w.mu.Unlock()
+	c.Reset()
+	c.Transmit([]byte{0x00, 0xA4, 0x00, 0x00, 0x02, 0xDF, 0x01})
+	for key, want := range map[[2]byte]string{{0x10, 0x41}: expect[:8] + "9000", {0x10, 0x01}: "6A88"} {
+		if got := fmt.Sprintf("%X", c.Transmit([]byte{0x80, 0xF6, key[0], key[1], 0x04})); got != want {
+			t.Errorf("key %X: %s, want %s", key, got, want)
+		}
+	}
+	// The same again, and by a new run: nothing is written twice.
+	status, answer = w.issue("again", map[string]any{"psam_no": psamNo, "order_id": id})
+	want(t, "again", status, answer, 201, `{"name":"master","result":"already"}`, expect)
+	status, answer = w.issue("again", map[string]any{"psam_no": psamNo, "order_id": id})
+	want(t, "repeat", status, answer, 201, expect)
+}
+
+// TestIssueOtherCipher: a card whose transport key is of the other cipher refuses the first key and is not personalised.
+func TestIssueOtherCipher(t *testing.T) {
+	t.Parallel()
+	const psamNo = "60000000000000000201"
+	w := newWorld(t, keyservicetest.TransportKey)
+	id, _ := w.offer(w.keys.OrderFrom(t, 1, psamNo, 10, time.Hour, keys.TDES))
+	status, answer := w.issue("tdes", map[string]any{"psam_no": psamNo, "order_id": id})
+	if status == 201 || !strings.Contains(answer, "card control key") {
+		t.Errorf("%d %s", status, answer)
 	}
 }
 

@@ -149,10 +149,20 @@ type keyView struct {
 	State     keys.State     `json:"state"`
 }
 
-// find gives the check value of the active triple DES key with this name and usage: those are the keys that scripts write.
-func (c cardKeys) find(name string, usage keys.Usage) (keys.KCV, error) {
+// cipher is that of the card's control keys, and so of all keys that scripts write.
+func (c cardKeys) cipher() keys.Algorithm {
 	for _, k := range c.Keys {
-		if k.Name == name && k.Usage == usage && k.Algorithm == keys.TDES && k.State.Usable() && k.KCV != "" {
+		if k.Usage == keys.CardControl {
+			return k.Algorithm
+		}
+	}
+	return keys.TDES
+}
+
+// find gives the check value of the active key with this name, usage and cipher.
+func (c cardKeys) find(name string, usage keys.Usage, cipher keys.Algorithm) (keys.KCV, error) {
+	for _, k := range c.Keys {
+		if k.Name == name && k.Usage == usage && k.Algorithm == cipher && k.State.Usable() && k.KCV != "" {
 			return k.KCV, nil
 		}
 	}

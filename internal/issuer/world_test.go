@@ -245,7 +245,10 @@ func (w *world) stop() {
 // order has the registry offer a signed order.
 func (w *world) order(n, count int, life time.Duration) (string, order.Signed) {
 	w.t.Helper()
-	o, signed := w.keys.Order(w.t, n, count, life)
+	return w.offer(w.keys.Order(w.t, n, count, life))
+}
+
+func (w *world) offer(o order.Order, signed order.Signed) (string, order.Signed) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.orders = append(w.orders, map[string]any{"order_id": o.ID, "state": "signed", "document": signed.Document, "signature": signed.Signature})

@@ -121,9 +121,6 @@ func (a *App) postCard(w http.ResponseWriter, r *http.Request) error {
 	if err := checkPSAM(in.PSAM); err != nil {
 		return err
 	}
-	if len(in.Algorithms) == 0 {
-		in.Algorithms = []keys.Algorithm{keys.TDES}
-	}
 	if len(in.Algorithms) > 2 || len(in.Algorithms) == 2 && in.Algorithms[0] == in.Algorithms[1] {
 		return &httpapi.Error{Status: http.StatusBadRequest, Detail: "algorithms names one twice", NextStep: "name tdes, sm4 or both"}
 	}

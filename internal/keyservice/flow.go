@@ -17,11 +17,10 @@ import (
 
 // Names of the keys that card keys come from.
 const (
-	rootMaster    = "PSAM-ROOT"      // terminal master keys
-	rootCard      = "PSAM-CCK"       // card control keys
-	rootApp       = "PSAM-ACK"       // application control keys
-	makerKey      = "PSAM-TRANSPORT" // the card control key of a blank card
-	controlCipher = keys.TDES        // of control keys: the maker's transport key is triple DES (facts/psam.md §3.2)
+	rootMaster = "PSAM-ROOT"      // terminal master keys
+	rootCard   = "PSAM-CCK"       // card control keys
+	rootApp    = "PSAM-ACK"       // application control keys
+	makerKey   = "PSAM-TRANSPORT" // the card control key of a blank card
 )
 
 // factorBytes is the length of a diversification factor (facts/psam.md §1.1).
@@ -39,7 +38,11 @@ func (a *App) derive(ctx context.Context, psamNo string, signed order.Signed, wa
 	if err != nil {
 		return nil, err
 	}
-	intents, err := a.intents(ctx, psamNo, wanted)
+	cipher := cipherOf(o)
+	if len(wanted) == 0 {
+		wanted = []keys.Algorithm{cipher}
+	}
+	intents, err := a.intents(ctx, psamNo, cipher, wanted)
 	if err != nil {
 		return nil, err
 	}
@@ -82,14 +85,15 @@ func (a *App) script(ctx context.Context, psamNo string, signed order.Signed, st
 	if !served {
 		return nil, fmt.Errorf("card %s: %w", psamNo, errNotDerived)
 	}
-	control, key, err := a.scriptKeys(ctx, psamNo, step)
+	form := writeForms[cipherOf(o)]
+	control, key, err := a.scriptKeys(ctx, psamNo, step, cipherOf(o))
 	if err != nil {
 		return nil, err
 	}
 
 	// Step 2: export in the HSM: header and key under the control key, with the MAC over the whole command.
 	out, err := a.opt.HSM.ExportForCard(ctx, command.CardExport{
-		Control: control.Wrapped, Key: key.Wrapped, Header: step.header(), MACHeader: writeKeyHeader(), IV: append(challenge[:], 0, 0, 0, 0),
+		Control: control.Wrapped, Key: key.Wrapped, Header: form.keyHeader(step), MACHeader: form.command(), IV: append(challenge[:], make([]byte, form.block-len(challenge))...),
 	})
 	if err != nil {
 		return nil, err
@@ -101,7 +105,7 @@ func (a *App) script(ctx context.Context, psamNo string, signed order.Signed, st
 	}
 
 	// Step 4: answer with the command.
-	return append(append(writeKeyHeader(), out.Cipher...), out.MAC...), nil
+	return append(append(form.command(), out.Cipher...), out.MAC...), nil
 }
 
 // Reasons for a refusal that belong to the flow itself.
@@ -127,8 +131,18 @@ func (a *App) verify(signed order.Signed, psamNo string, wanted []keys.Algorithm
 	return o, nil
 }
 
-// intents lists what a card gets, control keys first, and master keys for the wanted algorithms last.
-func (a *App) intents(ctx context.Context, psamNo string, wanted []keys.Algorithm) ([]keystore.Intent, error) {
+// cipherOf is the cipher of a card's control keys, and of the one master key that is written into it: SM4 under an order for SM4 alone,
+// triple DES otherwise (facts/psam.md §3.2). A key of one cipher never travels under one of the other, so the maker's transport key
+// is of that cipher too.
+func cipherOf(o order.Order) keys.Algorithm {
+	if slices.Equal(o.Algorithms, []keys.Algorithm{keys.SM4}) {
+		return keys.SM4
+	}
+	return keys.TDES
+}
+
+// intents lists what a card gets, control keys of the cipher first, and master keys for the wanted algorithms last.
+func (a *App) intents(ctx context.Context, psamNo string, cipher keys.Algorithm, wanted []keys.Algorithm) ([]keystore.Intent, error) {
 	factor, err := pboc.FactorOf(psamNo)
 	if err != nil {
 		return nil, err
@@ -140,8 +154,8 @@ func (a *App) intents(ctx context.Context, psamNo string, wanted []keys.Algorith
 		algorithm  keys.Algorithm
 	}
 	plan := []line{
-		{rootCard, keystore.CardName(psamNo), keys.CardControl, controlCipher},
-		{rootApp, keystore.AppName(psamNo), keys.CardControl, controlCipher},
+		{rootCard, keystore.CardName(psamNo), keys.CardControl, cipher},
+		{rootApp, keystore.AppName(psamNo), keys.CardControl, cipher},
 	}
 	for _, algorithm := range wanted {
 		plan = append(plan, line{rootMaster, keystore.CardName(psamNo), keys.TerminalMaster, algorithm})

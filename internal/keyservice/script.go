@@ -20,31 +20,40 @@ const (
 
 // Bytes of WRITE KEY (facts/psam.md §3.2 and §2.4).
 const (
-	writeKeyLc = 0x1C // 24 bytes cipher, 4 bytes MAC
-	ld16       = 0x13 // LD for a key of 16 bytes: usage, id, algorithm and key
-	algTDES    = 0x00 // algorithm byte of triple DES
-
+	ld16         = 0x13 // LD for a key of 16 bytes: usage, id, algorithm and key
 	usageControl = 0x00
 	idControl    = 0x00
 	usageMaster  = 0x10 // "unwrap only", from the reserved range (docs/psam-sim.md, Keys)
-	idMasterTDES = 0x01
 )
 
-// writeKeyHeader is CLA INS P1 P2 Lc of WRITE KEY with a key of 16 bytes; the MAC covers it.
-func writeKeyHeader() []byte { return []byte{0x84, 0xD4, 0x00, 0x00, writeKeyLc} }
-
-// header is LD, usage, id and algorithm in front of the key.
-func (s writeStep) header() []byte {
-	if s == stepMaster {
-		return []byte{ld16, usageMaster, idMasterTDES, algTDES}
-	}
-	return []byte{ld16, usageControl, idControl, algTDES}
+// writeForm is what WRITE KEY has of a cipher, with keys of 16 bytes.
+type writeForm struct {
+	lc        byte // cipher and 4 bytes MAC
+	block     int  // bytes
+	algorithm byte // of the key record (docs/psam-sim.md, Keys)
+	idMaster  byte // the SM4 twin of a key has the id + 40 (facts/psam.md §1.2)
 }
 
-// scriptKeys finds the control key and the key to write, both active.
-func (a *App) scriptKeys(ctx context.Context, psamNo string, step writeStep) (control, key keystore.Key, err error) {
+var writeForms = map[keys.Algorithm]writeForm{
+	keys.TDES: {lc: 0x1C, block: 8, algorithm: 0x00, idMaster: 0x01},
+	keys.SM4:  {lc: 0x24, block: 16, algorithm: 0x04, idMaster: 0x41},
+}
+
+// command is CLA INS P1 P2 Lc; the MAC covers it.
+func (f writeForm) command() []byte { return []byte{0x84, 0xD4, 0x00, 0x00, f.lc} }
+
+// keyHeader is LD, usage, id and algorithm in front of the key.
+func (f writeForm) keyHeader(s writeStep) []byte {
+	if s == stepMaster {
+		return []byte{ld16, usageMaster, f.idMaster, f.algorithm}
+	}
+	return []byte{ld16, usageControl, idControl, f.algorithm}
+}
+
+// scriptKeys finds the control key and the key to write, both active and of the cipher.
+func (a *App) scriptKeys(ctx context.Context, psamNo string, step writeStep, cipher keys.Algorithm) (control, key keystore.Key, err error) {
 	card := func(name string, usage keys.Usage) (keystore.Key, error) {
-		k, err := a.store.Newest(ctx, name, usage, controlCipher)
+		k, err := a.store.Newest(ctx, name, usage, cipher)
 		if errors.Is(err, keystore.ErrNotFound) {
 			return k, fmt.Errorf("card %s: %w", psamNo, errNotDerived)
 		}
@@ -56,7 +65,7 @@ func (a *App) scriptKeys(ctx context.Context, psamNo string, step writeStep) (co
 	var controlErr, keyErr error
 	switch step {
 	case stepCardControl:
-		control, controlErr = a.parent(ctx, makerKey, keys.CardControl, controlCipher)
+		control, controlErr = a.parent(ctx, makerKey, keys.CardControl, cipher)
 		key, keyErr = card(keystore.CardName(psamNo), keys.CardControl)
 	case stepAppControl:
 		control, controlErr = card(keystore.CardName(psamNo), keys.CardControl)

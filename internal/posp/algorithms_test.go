@@ -161,6 +161,7 @@ func TestChangedProfile(t *testing.T) {
 	w := s.wire(t, 1)
 	w.signOn("003")
 	wantCode(t, w.ask(w.signed(w.sale(1, nil))), "00")
+	s.await("the keys to be active", func() bool { return s.live(1, "active") == 1 })
 	_, err := s.admin.Exec(t.Context(), `UPDATE terminals SET profile = 'unionpay-cmac' WHERE terminal_id = '10000001'`)
 	s.must(err)
 	_, err = s.admin.Exec(t.Context(), `INSERT INTO device_changes (terminal_id, kind) VALUES ('10000001', 'test')`)

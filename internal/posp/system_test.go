@@ -210,7 +210,7 @@ func (s *system) enrol(n int, algorithm string, makLength int) {
 	s.enrolAs(n, algorithm, makLength, "unionpay")
 }
 
-// enrolAs is enrol for a terminal of a profile. Every card has both master keys.
+// enrolAs is enrol for a terminal of a profile.
 func (s *system) enrolAs(n int, algorithm string, makLength int, profile string) {
 	s.t.Helper()
 	ctx := s.t.Context()
@@ -223,12 +223,14 @@ func (s *system) enrolAs(n int, algorithm string, makLength int, profile string)
 	exec(`INSERT INTO merchants (merchant_id, name, state) VALUES ($1, 'test', 'active') ON CONFLICT DO NOTHING`, merchantID)
 	exec(`INSERT INTO terminals (terminal_id, merchant_id, state, algorithm, mak_length, profile) VALUES ($1, $2, 'active', $3, $4, $5)`, terminal, merchantID, algorithm, makLength, profile)
 	exec(`INSERT INTO cards (psam_no, state) VALUES ($1, 'in_service')`, card)
-	for alg, scheme := range map[keys.Algorithm]string{keys.TDES: "U", keys.SM4: "R"} {
-		cryptogram, err := s.hsm.EncryptUnderLMK("80D", scheme, masterKeyOf(s.t, alg, card))
-		s.must(err)
-		exec(`INSERT INTO keys (name, usage, algorithm, version, lmk_domain, cryptogram, kcv, length_bits, state)
-		      VALUES ('PSAM:' || $1, 'tmk', $4, 1, $2, $3, '000000', 128, 'active')`, card, testDomain, cryptogram, alg.String())
+	master, scheme := keys.TDES, "U"
+	if algorithm == keys.SM4.String() {
+		master, scheme = keys.SM4, "R"
 	}
+	cryptogram, err := s.hsm.EncryptUnderLMK("80D", scheme, masterKeyOf(s.t, master, card))
+	s.must(err)
+	exec(`INSERT INTO keys (name, usage, algorithm, version, lmk_domain, cryptogram, kcv, length_bits, state)
+	      VALUES ('PSAM:' || $1, 'tmk', $4, 1, $2, $3, '000000', 128, 'active')`, card, testDomain, cryptogram, master.String())
 	exec(`INSERT INTO bindings (psam_no, terminal_id, reason, actor, valid_from) VALUES ($1, $2, 'test', 'test', now())`, card, terminal)
 	exec(`INSERT INTO device_changes (terminal_id, kind) VALUES ($1, 'test')`, terminal)
 }

@@ -56,6 +56,10 @@ var store = []source{
 	{"PSAM-CCK", keys.Root, keys.TDES, "011", "U", "01010101020202020404040410101010"},
 	{"PSAM-ACK", keys.Root, keys.TDES, "011", "U", "02020202040404040808080820202020"},
 	{"PSAM-TRANSPORT", keys.CardControl, keys.TDES, "309", "U", ClearTransport},
+	// The same values for cards whose keys are all SM4.
+	{"PSAM-CCK", keys.Root, keys.SM4, "011", "R", "01010101020202020404040410101010"},
+	{"PSAM-ACK", keys.Root, keys.SM4, "011", "R", "02020202040404040808080820202020"},
+	{"PSAM-TRANSPORT", keys.CardControl, keys.SM4, "309", "R", ClearTransport},
 }
 
 // Hold performs the ceremony. It needs no running device: the simulator's LMK is a constant.

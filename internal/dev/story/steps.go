@@ -44,7 +44,7 @@ var steps = []step{
 }
 
 func issueCard(t *teller, ctx context.Context) error {
-	order, err := t.system.Order(ctx, card, 1)
+	order, err := t.system.Order(ctx, card, 1, "tdes")
 	if err != nil {
 		return err
 	}

@@ -235,18 +235,35 @@ func (s *Service) Wrap(t testing.TB, usage keys.Usage, algorithm keys.Algorithm,
 	return keys.Wrapped{Usage: usage, Algorithm: algorithm, Version: 1, Domain: Domain, Cryptogram: text}
 }
 
+// ImportSM4 imports what cards whose keys are all SM4 keys come from.
+func (s *Service) ImportSM4(t testing.TB) {
+	t.Helper()
+	s.importAll(t, []imported{
+		{"PSAM-TRANSPORT", keys.CardControl, keys.SM4, TransportKey},
+		{"PSAM-CCK", keys.Root, keys.SM4, "01010101020202020404040410101010"}, {"PSAM-ACK", keys.Root, keys.SM4, "02020202040404040808080820202020"},
+	})
+}
+
+// imported is a key as the ceremony brings it.
+type imported struct {
+	name      string
+	usage     keys.Usage
+	algorithm keys.Algorithm
+	clear     string
+}
+
 func (s *Service) importKeys(t testing.TB) {
 	t.Helper()
-	for _, k := range []struct {
-		name      string
-		usage     keys.Usage
-		algorithm keys.Algorithm
-		clear     string
-	}{
+	s.importAll(t, []imported{
 		{"PSAM-ROOT", keys.Root, keys.TDES, "0123456789ABCDEFFEDCBA9876543210"}, {"PSAM-ROOT", keys.Root, keys.SM4, "0123456789ABCDEFFEDCBA9876543210"},
 		{"PSAM-CCK", keys.Root, keys.TDES, "01010101020202020404040410101010"}, {"PSAM-ACK", keys.Root, keys.TDES, "02020202040404040808080820202020"},
 		{"PSAM-TRANSPORT", keys.CardControl, keys.TDES, TransportKey},
-	} {
+	})
+}
+
+func (s *Service) importAll(t testing.TB, list []imported) {
+	t.Helper()
+	for _, k := range list {
 		_, err := keyservice.Import(t.Context(), s.Store, s.HSM, service.Dev, k.name, s.Wrap(t, k.usage, k.algorithm, k.clear), "", "ceremony")
 		must(t, err)
 	}
@@ -255,8 +272,14 @@ func (s *Service) importKeys(t testing.TB) {
 // Order makes and signs order number n for count cards from Card on, for both algorithms, ending after life.
 func (s *Service) Order(t testing.TB, n, count int, life time.Duration) (order.Order, order.Signed) {
 	t.Helper()
+	return s.OrderFrom(t, n, Card, count, life, keys.TDES, keys.SM4)
+}
+
+// OrderFrom is Order with a first card and algorithms of its own.
+func (s *Service) OrderFrom(t testing.TB, n int, from string, count int, life time.Duration, algorithms ...keys.Algorithm) (order.Order, order.Signed) {
+	t.Helper()
 	o := order.Order{
-		ID: fmt.Sprintf("0e7f6f5a-7f43-4d55-9d3c-%012d", n), PSAMFrom: Card, Count: count, Algorithms: []keys.Algorithm{keys.TDES, keys.SM4},
+		ID: fmt.Sprintf("0e7f6f5a-7f43-4d55-9d3c-%012d", n), PSAMFrom: from, Count: count, Algorithms: algorithms,
 		ExpiresAt: time.Now().Add(life), Approvers: []string{"alice", "bob"}, Author: "alice",
 	}
 	signed, err := o.Sign(s.signing)
