@@ -125,7 +125,7 @@ func (f *flow) answer(ctx context.Context, in *incoming, reply txn.Reply) outgoi
 		return out
 	}
 	out.err = err
-	if reply.Approved() && in.row.Kind == kind.Purchase {
+	if reply.Approved() && kinds[in.row.Kind].Recorded() {
 		return out // the caller decides about the money
 	}
 	// A refusal needs no MAC (facts/unionpay.md §4), and a terminal that is told at once is better off than one that waits.

@@ -16,7 +16,7 @@ const (
 	codeFormat      = "30" // format error
 	codeUnsupported = "40" // function not supported
 	codeNotAllowed  = "58" // the terminal may not do this
-	codeOtherAmount = "64" // a reversal names another amount than its original
+	codeOtherAmount = "64" // not the amount of the original, or more than it allows
 	codeSignOn      = "77" // sign on again: no keys, or another batch number
 	codeHostDown    = "91" // host not reachable: not sent
 	codeDuplicate   = "94" // same trace number, other content

@@ -1,6 +1,7 @@
 // Package posp is the ISO 8583 front end: it signs terminals on, verifies their messages in the HSM, routes transactions to
-// the bank and answers. Read this file first: purchase is the whole path of money, numbered as in docs/flow-purchase.md;
-// signon.go is the other main flow (docs/flow-signon.md), reversal.go the third.
+// the bank and answers. Read this file first: purchase is the whole path of money, numbered as in docs/flow-purchase.md, for every kind of
+// transaction (kinds.go); original.go has what differs for those that refer to an earlier one, advice.go for those that tell of something that
+// has happened (docs/flow-transactions.md). signon.go is the other main flow (docs/flow-signon.md), reversal.go the third.
 package posp
 
 import (
@@ -51,7 +52,7 @@ type flow struct {
 	now       func() time.Time
 }
 
-// purchase handles 0200 purchase and balance inquiry, with and without PIN (P8 to P10). Step 1 (decode) and the terminal's
+// purchase handles every financial request but reversals: purchase and balance inquiry, with and without PIN, and all others (P8 to P10). Step 1 (decode) and the terminal's
 // right to be here (the first half of step 2) are done by handle.
 func (f *flow) purchase(ctx context.Context, in *incoming) outgoing {
 	// Step 2: keys from memory. Unknown keys: reload once from the database, bounded, then decide.
@@ -84,8 +85,13 @@ func (f *flow) purchase(ctx context.Context, in *incoming) outgoing {
 	f.handovers.begin(in.entry)
 	defer f.endOnPanic(entry)
 
-	// Step 5: choose the host. A pure function of the request.
-	h, err := f.hosts.choose(req)
+	// Step 5: hold what refers to an earlier transaction against that one, and choose the host: the original's, else a pure function of the
+	// request.
+	original, err := f.referTo(ctx, in, req, entry)
+	if err != nil {
+		return f.conclude(ctx, in, entry, host.Result{Outcome: txn.NotSent, Reply: txn.Reply{Code: codeOf(err)}, Err: err})
+	}
+	h, err := f.hostFor(req, original)
 	if err != nil {
 		return f.conclude(ctx, in, entry, host.Result{Outcome: txn.NotSent, Reply: txn.Reply{Code: codeHostDown}, Err: err})
 	}
@@ -96,6 +102,8 @@ func (f *flow) purchase(ctx context.Context, in *incoming) outgoing {
 		return f.conclude(ctx, in, entry, host.Result{Outcome: txn.NotSent, Reply: txn.Reply{Code: codeOf(err)}, Err: err})
 	}
 
+	refer(&msg, original)
+
 	// Step 7: record "sending", durable. From here on the terminal's hanging up cancels nothing.
 	hostCtx, cancel, err := f.hostTime(ctx)
 	if err != nil {
@@ -103,7 +111,7 @@ func (f *flow) purchase(ctx context.Context, in *incoming) outgoing {
 	}
 	defer cancel()
 	ctx = context.WithoutCancel(ctx)
-	if err := f.recordSending(ctx, entry, req, h); err != nil {
+	if err := f.recordSending(ctx, entry, msg, h); err != nil {
 		if journal.IsTakenElsewhere(err) {
 			return f.repeatElsewhere(ctx, in, req)
 		}
@@ -121,30 +129,28 @@ func (f *flow) purchase(ctx context.Context, in *incoming) outgoing {
 // conclude is steps 9 and 10, for whatever came of the transaction.
 func (f *flow) conclude(ctx context.Context, in *incoming, entry *journal.Entry, result host.Result) outgoing {
 	ctx = context.WithoutCancel(ctx)
-	reply := result.Reply
-	switch result.Outcome {
-	case txn.Unknown:
-		reply.Code = codeNoAnswer
-	case txn.NotSent:
-		if reply.Code == "" {
-			reply.Code = codeHostDown
-		}
-	case txn.Answered:
+	state, _, _ := entry.Standing()
+	advice := entry.Original().Kind.Doubt() == txn.Deliver
+	if advice && state == txn.Received {
+		return f.notTaken(ctx, in, entry, result)
 	}
-	if reply.RRN == "" {
-		_, reply.RRN = entry.Reference()
-	}
+	reply := replyOf(entry, result)
 
-	// Step 9: record the outcome. An unknown one that moves money queues its reversal in the same write.
+	// Step 9: record the outcome. An unknown one queues in the same write what its kind asks for: a reversal, or the advice once more.
 	recordCtx, cancel := context.WithTimeout(ctx, f.cfg.RecordTimeout.Std())
 	err := entry.Conclude(recordCtx, result.Outcome, reply, reversalCauseOf(result.Err))
 	cancel()
-	if err != nil && result.Outcome != txn.NotSent {
+	if err != nil && (result.Outcome != txn.NotSent || advice) {
 		return f.unrecorded(ctx, entry, err)
 	}
 	if err != nil {
 		// Nothing was sent, so nothing can be lost: the worst that a missing record brings is a reversal of what the host never saw.
 		f.log.WarnContext(ctx, "refusal cannot be recorded", "txn", entry.ID().String(), "error", err)
+	}
+
+	if state, _, _ := entry.Standing(); state == txn.Unresolved {
+		f.metrics.unresolved.Inc()
+		f.log.ErrorContext(ctx, "nobody knows whether the host did it, and no message can ask: settle it by hand with the host's book", "txn", entry.ID().String(), "rrn", reply.RRN)
 	}
 
 	// Step 10: MAC the answer, encode, hand to the socket. An approval that cannot be handed over is reversed.
@@ -204,8 +210,13 @@ func reversalCauseOf(err error) string {
 func (f *flow) takeBack(ctx context.Context, entry *journal.Entry, why string) {
 	ctx, cancel := context.WithTimeout(ctx, f.cfg.RecordTimeout.Std())
 	defer cancel()
-	if _, err := entry.TakeBack(ctx, txn.CauseNotDone); err != nil {
+	state, err := entry.TakeBack(ctx, txn.CauseNotDone)
+	if err != nil {
 		f.log.ErrorContext(ctx, "approval cannot be taken back now; the next start will", "txn", entry.ID().String(), "error", err)
+		return
+	}
+	if !state.NeedsReversal() {
+		f.log.WarnContext(ctx, "the terminal did not hear of an approval that is not reversed; it will ask again", "txn", entry.ID().String(), "reason", why)
 		return
 	}
 	f.log.WarnContext(ctx, "approval taken back", "txn", entry.ID().String(), "reason", why)
@@ -255,14 +266,12 @@ func (f *flow) repeatElsewhere(ctx context.Context, in *incoming, req *txn.Reque
 	return f.repeat(ctx, in, entry, entry.Compare(req.Content))
 }
 
-// recordSending is step 7: what a reversal would need goes into the journal, sealed.
-func (f *flow) recordSending(ctx context.Context, entry *journal.Entry, req *txn.Request, h host.Host) error {
-	if !req.Kind.MovesMoney() {
+// recordSending is step 7: what a reversal, or a repeat, would need goes into the journal, sealed.
+func (f *flow) recordSending(ctx context.Context, entry *journal.Entry, msg host.Request, h host.Host) error {
+	if !msg.Kind.Recorded() {
 		return nil
 	}
-	sealed, err := reverse.Material{
-		PAN: req.PAN.Reveal(), Expiry: req.Expiry, EntryMode: req.EntryMode, Condition: req.Condition,
-	}.Seal(f.seal, entry.ID())
+	sealed, err := reverse.MaterialOf(msg).Seal(f.seal, entry.ID())
 	if err != nil {
 		return err
 	}

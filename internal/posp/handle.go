@@ -127,11 +127,15 @@ func (f *flow) decide(ctx context.Context, from origin, frame []byte) (*incoming
 		return in, f.managed(ctx, in, f.signOff)
 	case kind.Echo:
 		return in, f.managed(ctx, in, func(*incoming) error { return nil })
-	case kind.Purchase, kind.Balance:
-		return in, f.trade(ctx, in, f.purchase)
 	case kind.Reversal:
 		return in, f.trade(ctx, in, f.reversal)
 	default:
+		if _, ok := kinds[row.Kind]; ok {
+			return in, f.trade(ctx, in, f.purchase)
+		}
+		if onDemand[row.Kind] {
+			return in, f.trade(ctx, in, f.refuseOnDemand)
+		}
 		return in, f.refuse(in, codeUnsupported, string(row.Kind)+" is not served")
 	}
 }
@@ -196,23 +200,6 @@ func (f *flow) malformed(in *incoming, cause error) outgoing {
 		return outgoing{err: errors.Join(cause, err), closes: true}
 	}
 	return outgoing{frame: frame, code: codeFormat, err: cause}
-}
-
-// required lists the fields without which a message of a kind makes no sense.
-var required = map[kind.Kind][]int{
-	kind.Purchase: {iso.ProcessingCode, iso.Amount, iso.EntryMode, iso.ConditionCode, iso.Currency},
-	kind.Balance:  {iso.ProcessingCode, iso.EntryMode, iso.ConditionCode},
-	kind.Reversal: {iso.ProcessingCode, iso.ResponseCode},
-}
-
-// missingField names the first field that a message lacks, 0 for none.
-func missingField(m *iso.Message, row kind.Row) int {
-	for _, field := range append([]int{iso.Trace, iso.Terminal, iso.Merchant, iso.Private60}, required[row.Kind]...) {
-		if !m.Has(field) {
-			return field
-		}
-	}
-	return 0
 }
 
 func (in *incoming) terminalID() string {

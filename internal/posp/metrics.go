@@ -15,6 +15,7 @@ type metrics struct {
 	malformed   prometheus.Counter
 	macFailures prometheus.Counter
 	duplicates  prometheus.Counter
+	unresolved  prometheus.Counter
 	weaker      prometheus.Counter
 	singleDES   prometheus.Counter
 }
@@ -35,6 +36,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		malformed:   count("posp_malformed_total", "Messages answered 30."),
 		macFailures: count("posp_mac_failures_total", "Messages with a wrong MAC."),
 		duplicates:  count("posp_duplicates_total", "Messages that repeat an earlier one, or its trace number."),
+		unresolved:  count("posp_unresolved_total", "Transactions of unknown outcome that people settle (table reversals, action reconcile)."),
 		weaker:      count("posp_weaker_requests_total", "Sign-ons that asked for another algorithm than the registry has."),
 		singleDES:   count("posp_single_des_sign_ons_total", "Sign-ons of old terminals with single DES keys."),
 	}
@@ -45,7 +47,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 	if reg == nil {
 		return m, nil
 	}
-	for _, c := range []prometheus.Collector{m.messages, m.latency, m.framing, m.malformed, m.macFailures, m.duplicates, m.weaker, m.singleDES} {
+	for _, c := range []prometheus.Collector{m.messages, m.latency, m.framing, m.malformed, m.macFailures, m.duplicates, m.unresolved, m.weaker, m.singleDES} {
 		if err := reg.Register(c); err != nil {
 			return nil, fmt.Errorf("register posp metrics: %w", err)
 		}

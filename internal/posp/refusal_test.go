@@ -58,7 +58,7 @@ func TestRefusals(t *testing.T) {
 		"other merchant":               {map[int]string{iso.Merchant: "999999999999999"}, 1, "03", nil},
 		"other batch":                  {map[int]string{iso.Private60: "22999999000"}, 1, "77", nil},
 		"not in the table":             {map[int]string{iso.ProcessingCode: "990000"}, 1, "40", nil},
-		"known but not served":         {map[int]string{iso.ProcessingCode: "200000", iso.Private60: "23" + w.batch + "000"}, 1, "40", nil},
+		"known but not served":         {map[int]string{iso.Private60: "54" + w.batch + "000"}, 1, "40", nil},
 		"no MAC":                       {nil, 1, "A0", w.plain},
 		"MAC of zeros":                 {map[int]string{iso.MAC: "00000000"}, 1, "A0", w.plain},
 		"MAC that is no hex":           {map[int]string{iso.MAC: "GGGGGGGG"}, 1, "A0", w.plain},
@@ -227,8 +227,8 @@ func TestHSMCannotMACTheAnswer(t *testing.T) {
 func (s *system) state(p *unionpay.Packet) string {
 	s.t.Helper()
 	var state string
-	s.must(s.admin.QueryRow(s.t.Context(), `SELECT coalesce((SELECT state FROM transactions WHERE terminal_id = $1 AND trace = $2 AND mti = '0200'
-		ORDER BY business_date DESC, txn_id DESC, seq DESC LIMIT 1), '')`, p.Message.Text(iso.Terminal), p.Message.Text(iso.Trace)).Scan(&state))
+	s.must(s.admin.QueryRow(s.t.Context(), `SELECT coalesce((SELECT state FROM transactions WHERE terminal_id = $1 AND trace = $2 AND mti = $3
+		ORDER BY business_date DESC, txn_id DESC, seq DESC LIMIT 1), '')`, p.Message.Text(iso.Terminal), p.Message.Text(iso.Trace), p.Message.MTI()).Scan(&state))
 	return state
 }
 

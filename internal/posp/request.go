@@ -12,7 +12,6 @@ import (
 	"github.com/keyward/keyward/internal/txn"
 	"github.com/keyward/keyward/iso"
 	"github.com/keyward/keyward/iso/unionpay"
-	"github.com/keyward/keyward/iso/unionpay/kind"
 	"github.com/keyward/keyward/iso/unionpay/profile"
 	"github.com/keyward/keyward/keys"
 	"github.com/keyward/keyward/keys/secret"
@@ -35,17 +34,21 @@ func (f *flow) request(ctx context.Context, in *incoming) (*txn.Request, error) 
 	m := in.msg
 	get := func(field int) string { v, _ := m.Get(field); return v }
 	req := &txn.Request{
-		Kind: txn.Purchase, Key: in.key(m.MTI()), ReceivedAt: in.at, ProcCode: get(iso.ProcessingCode), Currency: get(iso.Currency),
+		Kind: kinds[in.row.Kind], Key: in.key(m.MTI()), ReceivedAt: in.at, ProcCode: get(iso.ProcessingCode), Currency: get(iso.Currency),
 		Expiry: get(iso.Expiry), EntryMode: get(iso.EntryMode), CardSeq: get(iso.CardSequence), Condition: get(iso.ConditionCode),
 		PINLength: get(iso.PINCaptureCode),
-	}
-	if in.row.Kind == kind.Balance {
-		req.Kind = txn.Balance
 	}
 	if b, ok := m.Bytes(iso.ChipData); ok {
 		req.ICData = b
 	}
 	var err error
+	if req.AuthCode, req.OriginalRRN = get(iso.AuthCode), get(iso.Reference); m.Has(iso.OriginalMessage) {
+		f61, err := unionpay.ParseF61(get(iso.OriginalMessage))
+		if err != nil {
+			return nil, &refusal{code: codeFormat, why: "field 61", err: err}
+		}
+		req.Original = txn.Reference{Batch: f61.Batch, Trace: f61.Trace, Date: f61.Date}
+	}
 	if v, ok := m.Get(iso.Amount); ok {
 		if req.Amount, err = iso.ParseAmount(v); err != nil {
 			return nil, &refusal{code: codeFormat, why: "amount", err: err}
@@ -246,6 +249,11 @@ func (f *flow) regroup(ctx context.Context, in *incoming, req *txn.Request, entr
 	}
 	if out.Currency == "" {
 		out.Currency = currencyCNY
+	}
+	if req.Kind.Doubt() == txn.Deliver {
+		// What has happened needs no track and no PIN, and what is sent now must be the same as what is sent again.
+		out.ICData, out.Track2, out.Track3 = withoutTrack2(req.ICData), secret.Track{}, secret.Track{}
+		return out, nil
 	}
 	if req.PINBlock.IsZero() {
 		return out, nil

@@ -6,13 +6,10 @@ import (
 
 	"github.com/keyward/keyward/internal/ledger"
 	"github.com/keyward/keyward/internal/posp/journal"
+	"github.com/keyward/keyward/internal/posp/reverse"
 	"github.com/keyward/keyward/internal/txn"
 	"github.com/keyward/keyward/iso"
 )
-
-// originalMTI maps the reversal's field 60.1 to the MTI of its original (facts/unionpay.md §3: a reversal has field 3, 25 and 60.1 of
-// the original and its trace number).
-var originalMTI = map[string]string{"22": "0200"}
 
 // courtesyWait is how long the answer to a reversal waits for the host's: a healthy host needs milliseconds.
 const courtesyWait = 2 * time.Second
@@ -27,12 +24,8 @@ func (f *flow) reversal(ctx context.Context, in *incoming) outgoing {
 	if err := f.authenticate(ctx, in, candidates); err != nil {
 		return f.refuseFor(ctx, in, err)
 	}
-	mti, known := originalMTI[in.f60.Type]
-	if !known {
-		return f.refuseMACed(ctx, in, codeUnsupported, "this kind of transaction is not reversed")
-	}
 	ctx = context.WithoutCancel(ctx)
-	original := in.key(mti)
+	original := in.key(originalMTI[in.row.Original])
 	cause, _ := in.msg.Get(iso.ResponseCode)
 
 	entry, err := f.original(ctx, in, original, cause)
@@ -76,7 +69,9 @@ func (f *flow) reversal(ctx context.Context, in *incoming) outgoing {
 	return f.answer(ctx, in, txn.Reply{Code: codeOK, RRN: rrn})
 }
 
-// original finds the transaction that a reversal names, or leaves a tombstone in its place.
+// original finds the transaction that a reversal names, or leaves a tombstone in its place. The host is told of the tombstone too, where the
+// message names the card: it may know the transaction through an instance whose records have not arrived, and the references by which it does
+// are derived from the same message.
 func (f *flow) original(ctx context.Context, in *incoming, k txn.Key, cause string) (*journal.Entry, error) {
 	lookup, cancel := context.WithTimeout(ctx, f.cfg.RecordTimeout.Std())
 	defer cancel()
@@ -84,7 +79,7 @@ func (f *flow) original(ctx context.Context, in *incoming, k txn.Key, cause stri
 	if err != nil || entry != nil {
 		return entry, err
 	}
-	base := ledger.Record{Kind: txn.Purchase}
+	base := ledger.Record{Kind: kinds[in.row.Original]}
 	base.ProcCode, _ = in.msg.Get(iso.ProcessingCode)
 	base.Currency, _ = in.msg.Get(iso.Currency)
 	if v, ok := in.msg.Get(iso.Amount); ok {
@@ -92,7 +87,50 @@ func (f *flow) original(ctx context.Context, in *incoming, k txn.Key, cause stri
 			return nil, err
 		}
 	}
-	return f.journal.Tombstone(lookup, k, base, reversalCause(cause), in.at, nil)
+	req := f.unheardOf(ctx, in, base)
+	base.PANMasked = req.PAN.Masked()
+	if !req.PAN.IsZero() {
+		base.PANDigest = f.seal.DigestPAN(req.PAN)
+	}
+	return f.journal.Tombstone(lookup, k, base, reversalCause(cause), in.at, func(id txn.ID) (string, []byte) { return f.forward(ctx, id, req) })
+}
+
+// unheardOf is what a reversal says about an original that nobody here knows. The card number is missing when the message has none, or the
+// track cannot be deciphered: then the host cannot be told.
+func (f *flow) unheardOf(ctx context.Context, in *incoming, base ledger.Record) *txn.Request {
+	get := func(field int) string { v, _ := in.msg.Get(field); return v }
+	req := &txn.Request{
+		Kind: base.Kind, Key: in.key(originalMTI[in.row.Original]), ReceivedAt: in.at, ProcCode: base.ProcCode, Amount: base.Amount,
+		Currency: base.Currency, Expiry: get(iso.Expiry), EntryMode: get(iso.EntryMode), Condition: get(iso.ConditionCode),
+	}
+	security := get(iso.SecurityControl)
+	if security == "" {
+		security = "000"
+	}
+	track, err := f.track(ctx, in, in.msg.Secret(iso.Track2), security)
+	if err == nil {
+		req.PAN, err = cardNumber(in.msg, track)
+	}
+	if err != nil {
+		f.log.InfoContext(ctx, "the reversal of an unknown transaction names no card, so the host is not told", "terminal", in.terminal.ID, "error", err)
+	}
+	return req
+}
+
+// forward seals what the host is told about a transaction that nobody here knows; no host for one that cannot be told.
+func (f *flow) forward(ctx context.Context, id txn.ID, req *txn.Request) (name string, sealed []byte) {
+	if req.PAN.IsZero() || req.Amount <= 0 {
+		return "", nil
+	}
+	h, err := f.hosts.choose(req)
+	if err == nil {
+		sealed, err = reverse.Material{PAN: req.PAN.Reveal(), Expiry: req.Expiry, EntryMode: req.EntryMode, Condition: req.Condition}.Seal(f.seal, id)
+	}
+	if err != nil {
+		f.log.WarnContext(ctx, "the reversal of an unknown transaction cannot be forwarded", "txn", id.String(), "error", err)
+		return "", nil
+	}
+	return h.Name(), sealed
 }
 
 // reversalCause passes on the causes that hosts know; anything else is "06, other".

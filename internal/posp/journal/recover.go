@@ -69,7 +69,7 @@ func (j *Journal) finish(ctx context.Context, e *Entry, s *ledger.Standing, doub
 // unheard is the reply of a transaction whose outcome the last life did not learn: posp takes charge of an advice, and nothing else.
 func unheard(e *Entry) txn.Reply {
 	if rec := e.Original(); rec.Kind.Doubt() == txn.Deliver {
-		return txn.Reply{Code: "00", RRN: rec.RRN}
+		return txn.Reply{Code: "00", RRN: rec.RRN, HostTime: rec.Began}
 	}
 	return txn.Reply{}
 }
