@@ -184,10 +184,11 @@ func TestStories(t *testing.T) {
 			{ask("refund", 4, 111).of(offline), "64", -110, 0}, {ask("refund", 5, 110).of(offline), "00", 0, 0}, {tip(6, 130, offline), "25", 0, 0},
 		},
 		"purchase with a tip": {
-			{buy, "00", -100, 0}, {tip(2, 120, buy), "00", -120, 0}, {void.change(11, "000009"), "64", -120, 0},
+			{buy, "00", -100, 0}, {tip(2, 120, buy), "00", -120, 0}, {void.change(11, "000009", 4, "000000000110"), "64", -120, 0},
 			{ask("purchase_void", 10, 120).of(buy), "00", 0, 0}, {ask("adjustment", 11, 5).of(buy), "25", 0, 0}, {buy.back(), "00", 0, 0},
 		},
-		"purchase with a tip reversed": {{buy, "00", -100, 0}, {tip(2, 120, buy), "00", -120, 0}, {buy.back(), "00", 0, 0}},
+		"void that does not follow a tip": {{buy, "00", -100, 0}, {tip(7, 120, buy), "00", -120, 0}, {void, "00", 0, 0}, {void.back(), "00", -120, 0}, {buy.back(), "00", 0, 0}},
+		"purchase with a tip reversed":    {{buy, "00", -100, 0}, {tip(2, 120, buy), "00", -120, 0}, {buy.back(), "00", 0, 0}},
 		"notice": {
 			{buy, "00", -100, 0}, {ask("script_result", 2, 100).of(buy), "00", -100, 0}, {sent{"0621", ask("script_result", 2, 100).of(buy).fields}, "00", -100, 0},
 			{void, "94", -100, 0}, {ask("purchase_void", 7, 100).of(buy), "00", 0, 0}, {ask("script_result", 3, 100).of(buy), "00", 0, 0}, {buy.back(), "00", 0, 0},

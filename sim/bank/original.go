@@ -86,7 +86,7 @@ func (req request) fits(o *record) string {
 	amountFits := true
 	switch k.does {
 	case actVoid:
-		amountFits = req.amount == o.total
+		amountFits = req.amount == o.total || req.amount == o.amount // Who does not follow adjustments names the amount as it was.
 	case actRefund:
 		amountFits = req.amount <= o.total-o.refunded
 	case actComplete:

@@ -3,7 +3,6 @@ package pos
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 )
@@ -157,7 +156,7 @@ func (t *Terminal) waits(note stored, code string) bool {
 	}
 }
 
-// tell sends a stored message once. Its answer is MACed like the message.
+// tell sends a stored message once. Script result notices are MACed like all others: hosts differ (facts/unionpay.md §4), posp asks for it.
 func (t *Terminal) tell(ctx context.Context, r *Result, note *stored) (packet, error) {
 	card, err := openAccount(note.Sealed)
 	if err != nil {
@@ -171,29 +170,13 @@ func (t *Terminal) tell(ctx context.Context, r *Result, note *stored) (packet, e
 	if len(note.Chip) > 0 {
 		request.fields[23], request.fields[55] = "001", string(note.Chip)
 	}
-	// Script result notices are MACed where the model says so (facts/unionpay.md §4).
-	signed := note.MTI != trades[commandScriptResult].mti || slices.Contains(t.cfg.Model.MACOn, note.MTI)
-	if signed {
-		if err := t.sign(request); err != nil {
-			return packet{}, err
-		}
+	if err := t.sign(request); err != nil {
+		return packet{}, err
 	}
 	if note.Trace == r.Trace {
 		r.Request = request.dump()
 	}
 	note.Tries++
-	if signed {
-		answer, _, err := t.transact(ctx, request)
-		return answer, err
-	}
-	got, err := t.exchange(ctx, request)
-	switch {
-	case err != nil:
-		return packet{}, err
-	case got.packet.mti != answerMTI(note.MTI):
-		return packet{}, fmt.Errorf("the answer is a %s, not a %s", got.packet.mti, answerMTI(note.MTI))
-	case got.packet.fields[39] == "":
-		return packet{}, errors.New("the answer has no response code")
-	}
-	return got.packet, nil
+	answer, _, err := t.transact(ctx, request)
+	return answer, err
 }

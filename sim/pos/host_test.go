@@ -171,7 +171,7 @@ func (h *host) honest(request packet) []byte {
 
 // sealed is the frame of an answer, with a MAC where the type carries one.
 func (h *host) sealed(p packet, mak []byte) []byte {
-	if slices.Contains([]string{"0110", "0210", "0230", "0410"}, p.mti) {
+	if slices.Contains([]string{"0110", "0210", "0230", "0410", "0630"}, p.mti) {
 		mab, err := p.body(true)
 		if err != nil {
 			h.tb.Error(err)
