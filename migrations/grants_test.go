@@ -53,6 +53,7 @@ var seed = []struct{ role, statement string }{
 	{migrations.RoleKeys, "INSERT INTO hsm_lists (hsm_group, version, members, saved_by, instance) VALUES ('issuing', 1, '[]', 'a', 'keys')"},
 	{migrations.RolePOSP, "INSERT INTO hsm_fences (hsm_group, member, instance) VALUES ('online', 'hsm1', 'posp-1')"},
 	{migrations.RolePOSP, "INSERT INTO hsm_switches (hsm_group, instance, run, seq, at, what) VALUES ('online', 'posp-1', 'r', 1, now(), 'state')"},
+	{migrations.RolePOSP, "INSERT INTO route_versions (version, document, saved_by, instance) VALUES (1, '', 'a', 'posp-1')"},
 	{migrations.RoleIssuer, "INSERT INTO audit (actor, action) VALUES ('test', 'test')"},
 	{migrations.RoleKeys, "INSERT INTO rewrap_jobs (from_domain, to_domain, method, rate, started_by, ordered_by) VALUES ('test', 'new', 'translate', 10, 'a', 'a')"},
 	{migrations.RoleKeys, "INSERT INTO key_twins (key_id, job_id, lmk_domain, cryptogram, kcv_after) SELECT key_id, job_id, 'new', 'S00', '0123ABCD' FROM keys, rewrap_jobs"},
@@ -188,6 +189,10 @@ func TestGrants(t *testing.T) {
 		{"INSERT INTO hsm_switches (hsm_group, instance, run, seq, at, what) VALUES ('online', 'x', 'r', 1, now(), 'state')", []string{posp}},
 		{"UPDATE hsm_switches SET by_whom = 'x'", nil},
 		{"DELETE FROM hsm_switches", []string{posp, keys}},
+		{"SELECT * FROM route_versions", []string{posp, posv}},
+		{"INSERT INTO route_versions (version, document, saved_by, instance) VALUES (2, '', 'a', 'b')", []string{posp}},
+		{"UPDATE route_versions SET saved_by = 'x'", nil},
+		{"DELETE FROM route_versions", nil},
 		{"SELECT * FROM audit", []string{posp, keys, issuer, posv}},
 		{"INSERT INTO audit (actor, action, object, detail) VALUES ('a', 'b', 'c', '{}') RETURNING seq", []string{posp, keys, issuer, posv}},
 		{"UPDATE audit SET actor = 'x'", nil},
@@ -245,8 +250,8 @@ func TestAppendOnlyTables(t *testing.T) {
 	t.Parallel()
 	pools := seeded(t)
 	tables := list(t, pools[postgres.Superuser], `SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p')
-		AND relname ~ '^(transactions|audit|issue_orders|issue_order_cards|order_approvals|device_changes|hsm_lists|.*_events)(_default|_[0-9]{8})?$' ORDER BY 1`)
-	if len(tables) != 13 {
+		AND relname ~ '^(transactions|audit|issue_orders|issue_order_cards|order_approvals|device_changes|hsm_lists|route_versions|.*_events)(_default|_[0-9]{8})?$' ORDER BY 1`)
+	if len(tables) != 14 {
 		t.Errorf("append-only tables: %q", tables)
 	}
 	for _, table := range tables {

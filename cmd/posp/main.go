@@ -57,6 +57,6 @@ func command() *cobra.Command {
 		_ = c.MarkFlagRequired("config")
 	}
 	keys.AddCommand(serveKeys, importCommand())
-	root.AddCommand(serve, keys, hsmCommand())
+	root.AddCommand(serve, keys, hsmCommand(), routeCommand())
 	return root
 }

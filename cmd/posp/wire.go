@@ -14,6 +14,7 @@ import (
 	"github.com/keyward/keyward/internal/posp/host"
 	"github.com/keyward/keyward/internal/posp/host/core"
 	"github.com/keyward/keyward/internal/posp/relay"
+	"github.com/keyward/keyward/internal/posp/route"
 	"github.com/keyward/keyward/internal/service"
 	"github.com/keyward/keyward/keys"
 )
@@ -42,7 +43,8 @@ func serveFrontEnd(ctx context.Context, path string) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := serveOperation(ctx, cfg.HSMOperation, hsm.operation, log, parts); err != nil {
+	routing := route.NewHandler(cfg.Routing.Operators, log)
+	if err := serveOperation(ctx, cfg.HSMOperation, hsm.operation, routing, log, parts); err != nil {
 		return err
 	}
 
@@ -62,7 +64,7 @@ func serveFrontEnd(ctx context.Context, path string) (err error) {
 	if err != nil {
 		return err
 	}
-	app, err := posp.New(posp.Options{Config: cfg, HSM: hsm.Cluster, Operation: hsm.operation, Hosts: hosts, Relay: keyService, Log: log, Registry: reg})
+	app, err := posp.New(posp.Options{Config: cfg, HSM: hsm.Cluster, Operation: hsm.operation, Routing: routing, Hosts: hosts, Relay: keyService, Log: log, Registry: reg})
 	if err != nil {
 		return err
 	}

@@ -21,6 +21,7 @@ import (
 	"github.com/keyward/keyward/internal/hsmlist"
 	"github.com/keyward/keyward/internal/hsmops"
 	"github.com/keyward/keyward/internal/httpapi"
+	"github.com/keyward/keyward/internal/posp/route"
 	"github.com/keyward/keyward/internal/service"
 	"github.com/keyward/keyward/keys"
 )
@@ -193,8 +194,9 @@ func (g hsmGroup) ask(cluster *hsmclient.Cluster) func(ctx context.Context, doma
 	}
 }
 
-// serveOperation serves the operation on a listener of its own, over mutual TLS.
-func serveOperation(ctx context.Context, o hsmconfig.Operation, h *hsmops.Handler, log *slog.Logger, parts *service.Lifecycle) error {
+// serveOperation serves the operation on a listener of its own, over mutual TLS, and the routing beside it: this is posp's listener for
+// operators with certificates.
+func serveOperation(ctx context.Context, o hsmconfig.Operation, h *hsmops.Handler, routing *route.Handler, log *slog.Logger, parts *service.Lifecycle) error {
 	if o.Addr == "" {
 		return nil
 	}
@@ -202,11 +204,15 @@ func serveOperation(ctx context.Context, o hsmconfig.Operation, h *hsmops.Handle
 	if err != nil {
 		return err
 	}
+	if doc, err = route.Document(doc); err != nil {
+		return err
+	}
 	router, err := httpapi.NewRouter(log, doc, nil)
 	if err != nil {
 		return fmt.Errorf("hsm operation: %w", err)
 	}
 	h.Mount(router)
+	routing.Mount(router)
 	tls, err := httpapi.ServerTLS(o.TLS.Cert, string(o.TLS.Key), o.TLS.CA)
 	if err != nil {
 		return fmt.Errorf("hsm_operation.tls: %w", err)

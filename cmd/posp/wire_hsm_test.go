@@ -17,6 +17,7 @@ import (
 	"github.com/keyward/keyward/internal/httpapi"
 	"github.com/keyward/keyward/internal/httpapi/httpapitest"
 	"github.com/keyward/keyward/internal/pgtest"
+	"github.com/keyward/keyward/internal/posp/route"
 	"github.com/keyward/keyward/internal/service"
 	"github.com/keyward/keyward/migrations"
 	"github.com/keyward/keyward/sim/hsm"
@@ -227,15 +228,15 @@ func TestServeOperation(t *testing.T) {
 	}
 	log, parts := slog.New(slog.DiscardHandler), service.NewLifecycle(nil)
 	o := hsmconfig.Operation{Addr: "127.0.0.1:0", TLS: &service.TLSConfig{Cert: "/none", Key: "/none", CA: "/none"}}
-	if err := serveOperation(t.Context(), o, h, log, parts); err == nil || !strings.Contains(err.Error(), "hsm_operation.tls") {
+	if err := serveOperation(t.Context(), o, h, route.NewHandler(nil, log), log, parts); err == nil || !strings.Contains(err.Error(), "hsm_operation.tls") {
 		t.Errorf("without certificates: %v", err)
 	}
 	cert, key := httpapitest.Certificate(t, "posp")
 	o.TLS = &service.TLSConfig{Cert: cert, Key: service.SecretFile(key), CA: cert}
-	if err := serveOperation(t.Context(), o, h, log, parts); err != nil {
+	if err := serveOperation(t.Context(), o, h, route.NewHandler(nil, log), log, parts); err != nil {
 		t.Error(err)
 	}
-	if err := serveOperation(t.Context(), hsmconfig.Operation{}, h, log, parts); err != nil {
+	if err := serveOperation(t.Context(), hsmconfig.Operation{}, h, route.NewHandler(nil, log), log, parts); err != nil {
 		t.Errorf("without an address: %v", err)
 	}
 	if err := parts.Stop(t.Context()); err != nil {

@@ -144,6 +144,7 @@ func (p parts) posp() posp.Config {
 	c.Hosts = []posp.HostConfig{{
 		Name: "bank", Dialect: "core", Addr: at(portBank, p.offset), Private: true, ZPK: keyConfig(p.keys.ZPK), ZAK: keyConfig(p.keys.ZAK),
 	}}
+	c.Routing.Operators = devOperators
 	c.SealKey = keyConfig(p.keys.Seal)
 	c.Journal = posp.JournalConfig{Dir: p.layout.path("state", "spool"), Ack: journal.AckDatabase}
 	c.Flow.SignOnsPerMinute, c.Flow.MessagesPerSecond, c.Flow.AllowCallerID = devSignOns, devMessages, true

@@ -28,6 +28,7 @@ type Config struct {
 	// HSMOperation is the HTTPS listener for the operators of HSMs.
 	HSMOperation hsmconfig.Operation `yaml:"hsm_operation"`
 	Hosts        []HostConfig        `yaml:"hosts"`
+	Routing      RoutingConfig       `yaml:"routing"`
 	SealKey      KeyConfig           `yaml:"seal_key"`
 	Journal      JournalConfig       `yaml:"journal"`
 	Flow         FlowConfig          `yaml:"flow"`
@@ -39,6 +40,12 @@ type Config struct {
 type KeyServiceAddr struct {
 	URL string            `yaml:"url"`
 	TLS service.TLSConfig `yaml:"tls"`
+}
+
+// RoutingConfig says who may change the rules that choose a host (docs/routing.md). The rules themselves are in the database.
+type RoutingConfig struct {
+	// Operators are the common names of the certificates of those who may; empty: nobody.
+	Operators []string `yaml:"operators"`
 }
 
 // HostConfig is one downstream host.

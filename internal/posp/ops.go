@@ -12,6 +12,7 @@ import (
 
 	"github.com/keyward/keyward/internal/hsmops"
 	"github.com/keyward/keyward/internal/httpapi"
+	"github.com/keyward/keyward/internal/posp/route"
 	"github.com/keyward/keyward/internal/service"
 	"github.com/keyward/keyward/keys"
 )
@@ -54,12 +55,18 @@ func (a *App) startOps(ctx context.Context) error {
 	return nil
 }
 
-// routes is the operations API: health, metrics, events, status, and the relay to the key service.
+// routes is the operations API: health, metrics, events, status, routing, and the relay to the key service.
 func (a *App) routes() (chi.Router, error) {
 	doc := openAPI
 	if a.opt.Operation != nil {
 		var err error
 		if doc, err = hsmops.Document(openAPI, hsmops.DrillOpenAPI); err != nil {
+			return nil, err
+		}
+	}
+	if a.opt.Routing != nil {
+		var err error
+		if doc, err = route.Document(doc); err != nil {
 			return nil, err
 		}
 	}
@@ -69,6 +76,9 @@ func (a *App) routes() (chi.Router, error) {
 	}
 	if a.opt.Operation != nil {
 		a.opt.Operation.Mount(r)
+	}
+	if a.opt.Routing != nil {
+		a.opt.Routing.Mount(r)
 	}
 	r.Method(http.MethodGet, "/v1/status", httpapi.HandlerFunc(a.status))
 	r.Method(http.MethodGet, "/v1/events", httpapi.HandlerFunc(a.eventStream))

@@ -21,6 +21,7 @@ import (
 	"github.com/keyward/keyward/internal/posp/host"
 	"github.com/keyward/keyward/internal/posp/journal"
 	"github.com/keyward/keyward/internal/posp/reverse"
+	"github.com/keyward/keyward/internal/posp/route"
 	"github.com/keyward/keyward/internal/posp/seal"
 	"github.com/keyward/keyward/internal/posp/workkeys"
 	"github.com/keyward/keyward/internal/service"
@@ -44,9 +45,11 @@ type Options struct {
 	Relay  http.Handler // to the key service; nil serves no card issuing
 	// Operation is that of the HSM cluster. The operations API shows what it shows; its changes are for operators with certificates.
 	Operation *hsmops.Handler
-	Log       *slog.Logger
-	Registry  *prometheus.Registry
-	Now       func() time.Time
+	// Routing serves the rules that choose a host, on the operations API and wherever else it is mounted; nil: nowhere.
+	Routing  *route.Handler
+	Log      *slog.Logger
+	Registry *prometheus.Registry
+	Now      func() time.Time
 }
 
 // App is one posp. Use it once: New, Start, Stop.
@@ -162,7 +165,11 @@ func (a *App) Start(ctx context.Context) error {
 	a.life.Go("journal watch", stopTime, a.watchJournal)
 	a.life.Go("housekeeping", stopTime, func(ctx context.Context) error { return a.housekeep(ctx, ledger.New(pool)) })
 
-	a.ready.Add("hosts", func(context.Context) error { _, err := f.hosts.choose(nil); return err })
+	// The rules that choose a host, followed from here on.
+	if err := a.startRouting(ctx, pool); err != nil {
+		return err
+	}
+	a.ready.Add("hosts", func(context.Context) error { return f.hosts.ready() })
 
 	// The operators' listener, then, last, the terminals: whoever is let in finds everything in place.
 	if err := a.startOps(ctx); err != nil {
@@ -227,9 +234,7 @@ const (
 	// keepSealedDays is how long an answered transaction can still be reversed by its terminal.
 	keepSealedDays = 2
 	// keepKeysDays is how many business dates the originals of reversals are looked for, and one more; the duplicate check needs two.
-	keepKeysDays = 9
-	// keepUsesDays is how long it is known what was taken of an original: a refund may come up to originalDays after it.
-	keepUsesDays    = 366
+	keepKeysDays    = 9
 	partitionsAhead = 8
 )
 
@@ -241,9 +246,8 @@ func (a *App) housekeep(ctx context.Context, store *ledger.Store) error {
 		err := store.EnsurePartitions(ctx, today, partitionsAhead)
 		_, purgeErr := store.PurgeSecrets(ctx, today.AddDate(0, 0, -keepSealedDays))
 		_, keysErr := store.PurgeKeys(ctx, today.AddDate(0, 0, -keepKeysDays))
-		_, usesErr := store.PurgeUses(ctx, today.AddDate(0, 0, -keepUsesDays))
 		_, setsErr := a.flow.keys.Purge(ctx)
-		if err = errors.Join(err, purgeErr, keysErr, usesErr, setsErr); err != nil && ctx.Err() == nil {
+		if err = errors.Join(err, purgeErr, keysErr, setsErr); err != nil && ctx.Err() == nil {
 			a.opt.Log.WarnContext(ctx, "housekeeping failed, will be tried again", "error", err)
 		}
 		select {

@@ -29,6 +29,7 @@ import (
 	"github.com/keyward/keyward/internal/posp/host"
 	"github.com/keyward/keyward/internal/posp/host/core"
 	"github.com/keyward/keyward/internal/posp/journal"
+	"github.com/keyward/keyward/internal/posp/route"
 	"github.com/keyward/keyward/internal/postgres"
 	"github.com/keyward/keyward/internal/service"
 	"github.com/keyward/keyward/keys"
@@ -71,7 +72,8 @@ type system struct {
 	app      *posp.App
 	reg      *prometheus.Registry
 	stopPOSP func()
-	skew     atomic.Int64 // nanoseconds by which posp's clock is ahead
+	routing  *route.Handler // of the next startPOSP; nil for none
+	skew     atomic.Int64   // nanoseconds by which posp's clock is ahead
 	spoolDir string
 	wrapHSM  func(posp.HSM) posp.HSM // of the next startPOSP; nil for the client itself
 	cluster  func(*hsmclient.Config) // changes the cluster of the next startPOSP; nil for none
@@ -170,31 +172,39 @@ func (s *system) startPOSP() {
 	client, err := hsmclient.New(group)
 	s.must(err)
 	s.must(client.Start(ctx))
-	h := s.cfg.Hosts[0]
-	bankHost, err := core.New(core.Config{
-		Name: h.Name, Addr: h.Addr, ZPK: h.ZPK.Key(keys.ZonePIN), ZAK: h.ZAK.Key(keys.ZoneMAC), AcquirerID: "00010000", Log: log,
-		ZPKTwins: h.ZPK.Keys(keys.ZonePIN)[1:], ZAKTwins: h.ZAK.Keys(keys.ZoneMAC)[1:],
-		BackoffMin: 20 * time.Millisecond, BackoffMax: 100 * time.Millisecond,
-	}, client)
-	s.must(err)
-	s.must(bankHost.Start(ctx))
+	var hosts []host.Host
+	stopHosts := func() {}
+	for _, h := range s.cfg.Hosts {
+		one, err := core.New(core.Config{
+			Name: h.Name, Addr: h.Addr, ZPK: h.ZPK.Key(keys.ZonePIN), ZAK: h.ZAK.Key(keys.ZoneMAC), AcquirerID: "00010000", Log: log,
+			ZPKTwins: h.ZPK.Keys(keys.ZonePIN)[1:], ZAKTwins: h.ZAK.Keys(keys.ZoneMAC)[1:],
+			BackoffMin: 20 * time.Millisecond, BackoffMax: 100 * time.Millisecond,
+		}, client)
+		s.must(err)
+		s.must(one.Start(ctx))
+		hosts = append(hosts, one)
+		others := stopHosts
+		stopHosts = func() { others(); s.stop("host "+one.Name(), one.Stop) }
+	}
 	s.reg = service.NewRegistry()
 	clock := func() time.Time { return time.Now().Add(time.Duration(s.skew.Load())) }
 	var device posp.HSM = client
 	if s.wrapHSM != nil {
 		device = s.wrapHSM(client)
 	}
-	app, err := posp.New(posp.Options{Config: s.cfg, HSM: device, Hosts: []host.Host{bankHost}, Log: log, Registry: s.reg, Now: clock})
+	app, err := posp.New(posp.Options{Config: s.cfg, HSM: device, Hosts: hosts, Routing: s.routing, Log: log, Registry: s.reg, Now: clock})
 	s.must(err)
 	s.must(app.Start(ctx))
 	s.app = app
 	s.stopPOSP = sync.OnceFunc(func() {
 		s.stop("posp", app.Stop)
-		s.stop("host", bankHost.Stop)
+		stopHosts()
 		s.stop("hsm client", client.Stop)
 	})
 	s.t.Cleanup(s.stopPOSP)
-	s.await("the bank's line", func() bool { return bankHost.Ready() == nil })
+	for _, one := range hosts {
+		s.await("the line to "+one.Name(), func() bool { return one.Ready() == nil })
+	}
 }
 
 // restart stops posp in good order and starts it anew on the same database and spool.

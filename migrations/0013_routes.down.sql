@@ -1,0 +1,2 @@
+DROP TABLE route_versions;
+DROP FUNCTION route_versions_next();
