@@ -234,7 +234,9 @@ const (
 	// keepSealedDays is how long an answered transaction can still be reversed by its terminal.
 	keepSealedDays = 2
 	// keepKeysDays is how many business dates the originals of reversals are looked for, and one more; the duplicate check needs two.
-	keepKeysDays    = 9
+	keepKeysDays = 9
+	// keepUsesDays is how long it is known what was taken of an original: a refund may come up to originalDays after it.
+	keepUsesDays    = 366
 	partitionsAhead = 8
 )
 
@@ -246,8 +248,9 @@ func (a *App) housekeep(ctx context.Context, store *ledger.Store) error {
 		err := store.EnsurePartitions(ctx, today, partitionsAhead)
 		_, purgeErr := store.PurgeSecrets(ctx, today.AddDate(0, 0, -keepSealedDays))
 		_, keysErr := store.PurgeKeys(ctx, today.AddDate(0, 0, -keepKeysDays))
+		_, usesErr := store.PurgeUses(ctx, today.AddDate(0, 0, -keepUsesDays))
 		_, setsErr := a.flow.keys.Purge(ctx)
-		if err = errors.Join(err, purgeErr, keysErr, setsErr); err != nil && ctx.Err() == nil {
+		if err = errors.Join(err, purgeErr, keysErr, usesErr, setsErr); err != nil && ctx.Err() == nil {
 			a.opt.Log.WarnContext(ctx, "housekeeping failed, will be tried again", "error", err)
 		}
 		select {
