@@ -37,16 +37,14 @@ func (a *App) rewrapRoutes(r chi.Router, once func(http.Handler) http.Handler) {
 	look.Method(http.MethodGet, "/v1/rewraps/{job}/report", httpapi.HandlerFunc(a.getReport))
 	order.Method(http.MethodPost, "/v1/rewraps", httpapi.HandlerFunc(a.postMove))
 	order.Method(http.MethodPost, "/v1/rewraps/{job}/keys", httpapi.HandlerFunc(a.postConfiguredKey))
-	order.Method(http.MethodPost, "/v1/rewraps/{job}/resume", a.order(func(ctx context.Context, id int64, body orderBody, who string) (rewrap.Job, error) {
+	order.Method(http.MethodPost, "/v1/rewraps/{job}/resume", orderTo(a, func(ctx context.Context, id int64, body resumeBody, who string) (rewrap.Job, error) {
 		return a.moves.Resume(ctx, id, body.Rate, who)
 	}))
-	order.Method(http.MethodPost, "/v1/rewraps/{job}/switch", a.order(func(ctx context.Context, id int64, body orderBody, who string) (rewrap.Job, error) {
-		return a.moves.Switch(ctx, id, body.Selection, who)
-	}))
+	order.Method(http.MethodPost, "/v1/rewraps/{job}/switch", orderTo(a, a.moves.Switch))
 	for name, do := range map[string]func(context.Context, int64, string) (rewrap.Job, error){
 		"pause": a.moves.Pause, "back": a.moves.Back, "retire": a.moves.Retire, "cancel": a.moves.Cancel,
 	} {
-		order.Method(http.MethodPost, "/v1/rewraps/{job}/"+name, a.order(func(ctx context.Context, id int64, _ orderBody, who string) (rewrap.Job, error) {
+		order.Method(http.MethodPost, "/v1/rewraps/{job}/"+name, orderTo(a, func(ctx context.Context, id int64, _ struct{}, who string) (rewrap.Job, error) {
 			return do(ctx, id, who)
 		}))
 	}
@@ -70,20 +68,20 @@ func (a *App) admitOperators(orders bool) func(http.Handler) http.Handler {
 	}
 }
 
-// orderBody is what orders to a job may carry; each takes what is its own.
-type orderBody struct {
-	rewrap.Selection
+// resumeBody is what an order to go on may carry.
+type resumeBody struct {
 	Rate int `json:"rate,omitempty"`
 }
 
-// order is a handler of one order to one job. It answers with the job as it is then: the work goes on in the background.
-func (a *App) order(do func(ctx context.Context, id int64, body orderBody, who string) (rewrap.Job, error)) http.Handler {
+// orderTo is a handler of one order to one job. It answers with the job as it is then: the work goes on in the background. What the order
+// does not take is refused: who sends a share with back must not believe that a share came back.
+func orderTo[T any](a *App, do func(ctx context.Context, id int64, body T, who string) (rewrap.Job, error)) http.Handler {
 	return httpapi.HandlerFunc(func(w http.ResponseWriter, r *http.Request) error {
 		id, err := moveID(r)
 		if err != nil {
 			return err
 		}
-		var body orderBody
+		var body T
 		if err := httpapi.DecodeJSON(w, r, &body); err != nil {
 			return err
 		}

@@ -262,6 +262,29 @@ func TestWhoMayMoveKeys(t *testing.T) {
 	m.await(j.ID, rewrap.Copied)
 	m.order(fmt.Sprintf("/%d/switch", j.ID), 409, rewrap.Selection{}, "nothing is selected")
 
+	// An order takes its own details and no others: a share that is not obeyed must not look as if it were.
+	for _, order := range []string{"pause", "back", "retire", "cancel", "resume"} {
+		m.order(fmt.Sprintf("/%d/%s", j.ID, order), 400, request{"share": 10}, "share")
+	}
+	for _, order := range []string{"pause", "back", "retire", "cancel", "switch"} {
+		m.order(fmt.Sprintf("/%d/%s", j.ID, order), 400, request{"rate": 10}, "rate")
+	}
+	if st := m.status(j.ID); st.State != rewrap.Copied || st.Share != 0 {
+		t.Errorf("after refused orders: %+v", st.Job)
+	}
+	// What no name can be is refused before the database sees it.
+	for _, bad := range []string{"a\x00b", "line\nbreak", strings.Repeat("x", 129)} {
+		for _, plan := range []rewrap.Plan{
+			{From: bad, To: keyservicetest.NewDomain, Method: rewrap.Translate}, {From: keyservicetest.Domain, To: bad, Method: rewrap.Translate},
+			{From: keyservicetest.Domain, To: keyservicetest.NewDomain, Method: rewrap.ZMK, ZMK: bad},
+		} {
+			m.order("", 409, plan, "is no name of an LMK domain or a key")
+		}
+		m.order(fmt.Sprintf("/%d/switch", j.ID), 409, rewrap.Selection{Names: []string{bad}}, "is no name of an LMK domain or a key")
+		m.order(fmt.Sprintf("/%d/keys", j.ID), 409, request{"usage": "zpk", "algorithm": "tdes", "version": 1, "domain": bad, "cryptogram": "U00"}, "the key is in domain")
+		m.order(fmt.Sprintf("/%d/keys", j.ID), 409, request{"usage": "zpk", "algorithm": "tdes", "version": 1, "cryptogram": bad})
+	}
+
 	// A configured key: zpk, from the variant LMK into a key block.
 	variant, err := m.Device.EncryptUnderLMK("001", "U", unhex(t, "10204080010204080102040810204080"))
 	if err != nil {

@@ -7,6 +7,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -19,9 +21,21 @@ const (
 	trials = 3
 	// maxNames bounds the keys that one order names; a share serves for more.
 	maxNames = 1000
+	// maxName bounds a name, in bytes; those of keys have some tens.
+	maxName = 128
 	// uniqueTaken is SQLSTATE unique_violation.
 	uniqueTaken = "23505"
 )
+
+// goodNames refuses what can be no name of a domain or a key, before the database has to: it takes no NUL.
+func goodNames(names ...string) error {
+	for _, name := range names {
+		if len(name) > maxName || !utf8.ValidString(name) || strings.ContainsFunc(name, func(r rune) bool { return !unicode.IsPrint(r) }) {
+			return &Refusal{fmt.Sprintf("%.*q is no name of an LMK domain or a key", maxName, name), fmt.Sprintf("use at most %d printable characters, as the HSM configuration and the report have them", maxName)}
+		}
+	}
+	return nil
+}
 
 // Begin stores a job after it has moved the first keys for a trial, and starts it. Errors: *Refusal; ErrAway when the HSM cannot be asked now.
 func (e *Engine) Begin(ctx context.Context, plan Plan, actor string) (Job, error) {
@@ -36,6 +50,9 @@ func (e *Engine) Begin(ctx context.Context, plan Plan, actor string) (Job, error
 		return Job{}, &Refusal{fmt.Sprintf("a rate of %d keys per second is not possible", plan.Rate), fmt.Sprintf("use 1 to %d", maxRate)}
 	case (plan.ZMK != "") != (plan.Method == ZMK):
 		return Job{}, &Refusal{"method zmk, and it alone, needs the name of a zone master key", "import one in both domains with: posp keys import --usage zmk"}
+	}
+	if err := goodNames(plan.From, plan.To, plan.ZMK); err != nil {
+		return Job{}, err
 	}
 	if err := e.can(plan.Method); err != nil {
 		return Job{}, err
@@ -209,6 +226,9 @@ func (e *Engine) Switch(ctx context.Context, id int64, sel Selection, actor stri
 		return Job{}, &Refusal{"nothing is selected", "name a share from 1 to 100 percent, cards, or names of keys"}
 	case len(names) > maxNames:
 		return Job{}, &Refusal{fmt.Sprintf("%d names are too many for one order", len(names)), "use a share, or several orders"}
+	}
+	if err := goodNames(sel.Names...); err != nil {
+		return Job{}, err
 	}
 	return e.order(ctx, id, actor, "switch", func(ctx context.Context, tx pgx.Tx, j Job) error {
 		if j.State != Switching { // where an order is added to the one under way
