@@ -39,17 +39,10 @@ func (n *node) examine(ctx context.Context, full bool) (member.Device, error) {
 	if err != nil {
 		return device, err
 	}
-	if !full || n.pool.cfg.Canary.IsZero() {
+	if !full {
 		return device, nil
 	}
-	bound, cancel = context.WithTimeout(ctx, n.pool.c.cfg.Probing.Timeout)
-	defer cancel()
-	if err := n.knownAnswer(bound, l); err != nil {
-		return device, err
-	}
-	bound, cancel = context.WithTimeout(ctx, n.pool.c.cfg.Probing.Timeout)
-	defer cancel()
-	return device, n.witnessed(bound, l)
+	return device, n.prove(ctx, l)
 }
 
 var errProbed = errors.New("the probe is done")
@@ -116,18 +109,23 @@ func allowed(list []string, firmware string) bool {
 	return len(list) == 0
 }
 
-// knownAnswer lets the device compute the check value of the canary key, which shows that it works with the keys of its domain.
+// knownAnswer lets the device compute the check value of the canary key, which shows that it works with the keys of its domain. An
+// error code that speaks of a sick device, and no answer at all, are no deviations.
 func (n *node) knownAnswer(ctx context.Context, l *lane) error {
 	canary := n.pool.cfg.Canary
 	checker, ok := n.driver.(driver.Checker)
 	if !ok {
 		return fmt.Errorf("%w: driver %s cannot compute check values", errDeviates, n.driver.Name())
 	}
+	ctx, cancel := context.WithTimeout(ctx, n.pool.c.cfg.Probing.Timeout)
+	defer cancel()
 	got, err := checker.CheckValue(ctx, probe{lane: l}, canary)
 	var e *command.Error
 	switch {
-	case errors.As(err, &e) && e.Code != "":
+	case errors.As(err, &e) && e.Code != "" && e.Class != command.MemberFault:
 		return fmt.Errorf("%w: %s failed the known-answer test: it answered %s to %s for the canary key", errDeviates, n.name, e.Code, e.Command)
+	case refuses(err): // the driver, before it asked the device
+		return fmt.Errorf("%w: %s cannot work with the canary key of its domain, correct its settings: %w", errDeviates, n.name, err)
 	case err != nil:
 		return err
 	case !got.Matches(canary.KCV):

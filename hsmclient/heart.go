@@ -11,10 +11,7 @@ import (
 	"github.com/keyward/keyward/hsmclient/member"
 )
 
-// diagnoseEvery is how often a heartbeat with a command of the operator's choice is a diagnosis instead, which shows the LMK.
-const diagnoseEvery = 10
-
-// beat sends one heartbeat on the next channel of a healthy member.
+// beat sends one heartbeat on the next channel of a healthy member. Now and then it is the whole examination.
 func (n *node) beat(ctx context.Context) {
 	p := n.pool
 	p.mu.Lock()
@@ -26,12 +23,16 @@ func (n *node) beat(ctx context.Context) {
 	}
 	n.beats++
 	l := n.nextLane()
-	name, whole := n.spec.Probe, n.beats%diagnoseEvery == 0
+	name, whole := n.spec.Probe, n.thorough || n.beats%examineEvery == 0
+	n.thorough = false
 	p.mu.Unlock()
 
 	bound, cancel := context.WithTimeout(ctx, p.c.cfg.Probing.Timeout)
 	defer cancel()
 	device, err := n.ask(bound, l, name, whole)
+	if err == nil && whole {
+		err = n.prove(ctx, l)
+	}
 	if ctx.Err() != nil {
 		return
 	}

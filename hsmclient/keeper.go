@@ -32,6 +32,7 @@ type watch struct {
 	nextProbe  time.Time // of the second probing
 	nextBeat   time.Time
 	beats      int
+	witnesses  int  // asked, so that they take turns
 	doubtful   bool // a heartbeat is due at once
 	inspect    bool // a full probe is due although it is healthy
 	suspicions int

@@ -2,6 +2,7 @@ package hsmclient
 
 import (
 	"context"
+	"math/rand/v2"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -46,6 +47,7 @@ type node struct {
 	shut      chan struct{} // closed when they are to be made no more
 	gateOpen  bool
 	watch
+	suspicion
 	figures figures
 }
 
@@ -73,6 +75,7 @@ func (c *Cluster) newNode(spec member.Spec) (*node, error) {
 	n.opener, _ = drv.(driver.Opener) // equip has made sure
 	n.resulter, _ = drv.(driver.Resulter)
 	n.figures.init()
+	n.beats = rand.N(examineEvery) // members that start together are not examined together
 	return n, nil
 }
 

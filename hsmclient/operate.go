@@ -141,6 +141,7 @@ func (n *node) leave() {
 	n.left, n.admitting = true, false
 	n.openGate(false)
 	n.giveUpAll(errLeft)
+	n.partWays()
 	p.nodes = slices.DeleteFunc(p.nodes, func(o *node) bool { return o == n })
 	if len(p.nodes) == 0 {
 		p.lmk = p.cfg.LMKCheck // the next first member may bring another

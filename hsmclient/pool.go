@@ -36,6 +36,7 @@ type pool struct {
 	emptyAt  time.Time // since when no member gets traffic; zero while one does
 	standby  standby
 	figures  poolFigures
+	matches  uint64 // MACs that verified
 
 	changed  chan struct{} // closed and replaced when something changed that somebody may wait for
 	watchers int

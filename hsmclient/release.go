@@ -24,13 +24,17 @@ func (p *pool) release(t *try, err error, then next) {
 	if then == stop {
 		p.running--
 		t.counted = false
+		t.settleDoubt(now)
 	}
 	if t.talk.exchanges > 0 {
 		n.figures.add(t, now)
 		p.figures.commands += uint64(t.talk.exchanges)
 	}
-	if err != nil {
+	switch {
+	case err != nil:
 		p.learn(t, err, now)
+	case t.op == opVerifyMAC:
+		n.verified(t.match, now)
 	}
 	if p.waitingNow() > 0 {
 		p.dispatch()
@@ -47,6 +51,7 @@ func (p *pool) leave(t *try) {
 	p.mu.Lock()
 	p.running--
 	t.counted = false
+	t.settleDoubt(time.Now())
 	p.notify()
 	p.unlock()
 }

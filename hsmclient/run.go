@@ -67,6 +67,8 @@ func converse[D, Q, R any](t *try, req Q, call func(D, context.Context, driver.C
 		next := stop
 		if err != nil {
 			next, err = t.verdict(err, &sent)
+		} else if t.op == opVerifyMAC {
+			t.match, _ = any(result).(bool)
 		}
 		t.pool.release(t, err, next)
 		switch {
@@ -123,6 +125,7 @@ func (t *try) verdict(failure error, sent *int) (next, error) {
 		return stop, failure
 	}
 	t.elsewhere = t.elsewhere || e.Code != "" || e.Class == command.NoLicence
+	doubtful := t.doubtful(e)
 	if t.over() || errors.Is(ending, errCleared) || t.left+1 >= maxTries {
 		return stop, failure
 	}
@@ -131,10 +134,10 @@ func (t *try) verdict(failure error, sent *int) (next, error) {
 		return repeat, failure
 	case e.Class == command.NoLicence:
 		return repeat, failure
-	case e.Class == command.MemberFault && !traits[t.op].once:
+	case (e.Class == command.MemberFault || doubtful) && !traits[t.op].once:
 		*sent++
 		if *sent < maxSent {
-			t.repeated = true
+			t.repeated = !doubtful // only when another answer comes was it the member
 			t.pool.c.metrics.retries[t.op].Add(1)
 			return repeat, failure
 		}

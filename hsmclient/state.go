@@ -108,6 +108,7 @@ func (n *node) fence(reason string, now time.Time) {
 		return
 	}
 	n.reason, n.admitting = reason, false
+	n.partWays()
 	n.rest(now)
 	n.giveUpAll(fmt.Errorf("the member is fenced: %s", reason))
 	n.move(byCluster, reason, func(c *condition) { c.health = healthFenced })

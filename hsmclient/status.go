@@ -43,6 +43,7 @@ func (n *node) status(now time.Time) member.Status {
 		s.Reason = n.reason
 		s.Probing.NextAt = n.nextProbe
 	}
+	s.Warning = n.warning()
 	if n.order == orderFence {
 		s.Reason = "fenced " + n.orderWhy
 	}

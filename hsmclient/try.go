@@ -35,6 +35,9 @@ type try struct {
 	elsewhere     bool            // must not come back to them: they have answered
 	first         bool            // no try before
 	last          bool            // may not be repeated, so that it gets all the time
+	doubted       *node           // said that a key is none under its LMK; nil again when another said so too
+	doubtedFor    string          // its words
+	match         bool            // the verification of a MAC was successful
 	counted       bool            // among pool.running
 	queued        time.Time
 	given         chan struct{}

@@ -95,6 +95,9 @@ func whyOf(s member.Status, now time.Time) string {
 	if s.Reason != "" {
 		parts = append(parts, s.Reason)
 	}
+	if s.Warning != "" {
+		parts = append(parts, s.Warning)
+	}
 	if !s.Probing.NextAt.IsZero() && s.Probing.NextAt.After(now) && (s.State == member.Down || s.State == member.Suspect || s.State == member.Fenced) {
 		parts = append(parts, "next probe in "+ago(s.Probing.NextAt.Sub(now)))
 	}

@@ -94,6 +94,13 @@ type Prober interface {
 	CheckProbe(name string) error
 }
 
+// KeyDoubter knows the error codes that a device gives for a key which is not under its LMK: bad parity, a key block that is not
+// authentic. They are the caller's fault when the key is bad, and the member's when its LMK is another one; the cluster asks another
+// member and examines the one that stands alone.
+type KeyDoubter interface {
+	DoubtsKey(code string) bool
+}
+
 // Resulter reads the result code from an answer, for the journal.
 type Resulter interface {
 	ResultOf(answer []byte) string

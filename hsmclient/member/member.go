@@ -80,9 +80,11 @@ type Status struct {
 	State  State     `json:"state"`
 	Reason string    `json:"reason,omitempty"` // why it is suspect, down or fenced
 	Since  time.Time `json:"since"`            // of the state
-	Fault  *Fault    `json:"fault,omitempty"`  // what a drill does to it now
-	Device Device    `json:"device"`
-	Load   Load      `json:"load"`
+	// Warning is what somebody should look at although the member gets work: empty, or sentences with what to do.
+	Warning string `json:"warning,omitempty"`
+	Fault   *Fault `json:"fault,omitempty"` // what a drill does to it now
+	Device  Device `json:"device"`
+	Load    Load   `json:"load"`
 	// Traffic counts since the member was added.
 	Traffic Traffic `json:"traffic"`
 	Probing Probing `json:"probing"`

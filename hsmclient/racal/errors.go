@@ -27,6 +27,15 @@ func classOf(code string) command.Class {
 	return command.CallerFault
 }
 
+// DoubtsKey implements driver.KeyDoubter: parity of the source or destination key, check value and authentication of a key block.
+func (*Driver) DoubtsKey(code string) bool {
+	switch code {
+	case "10", "11", "84", "A4":
+		return true
+	}
+	return false
+}
+
 // refusal is a request that is wrong before anything was sent.
 func refusal(cmd, format string, args ...any) error {
 	return &command.Error{Class: command.CallerFault, Command: cmd, Err: fmt.Errorf(format, args...)}

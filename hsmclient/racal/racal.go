@@ -53,6 +53,7 @@ var (
 	_ driver.Capable       = (*Driver)(nil)
 	_ driver.Prober        = (*Driver)(nil)
 	_ driver.Resulter      = (*Driver)(nil)
+	_ driver.KeyDoubter    = (*Driver)(nil)
 	_ driver.WorkKeyMaker  = (*Driver)(nil)
 	_ driver.PINTranslator = (*Driver)(nil)
 	_ driver.MACer         = (*Driver)(nil)
