@@ -40,7 +40,7 @@ func benchCommand() *cobra.Command {
 	flags.DurationVar(&opt.Duration, "duration", 40*time.Second, "time of all measurements of posp together; those of the HSM cluster take about as long")
 	flags.IntVar(&opt.Terminals, "terminals", 64, "terminals; in the closed loop each has one message under way")
 	flags.IntVar(&opt.Connections, "connections", 0, "connections that they share; 0: one each")
-	flags.StringVar(&opt.Only, "only", "", "measure only posp or only hsm; empty: both")
+	flags.StringVar(&opt.Only, "only", "", "measure only posp, hsm or idle; empty: all")
 	flags.StringVar(&opt.BinDir, "bin-dir", "", "where posp is; empty: beside this program")
 	flags.StringVar(&opt.CPUProfile, "cpuprofile", "", "run posp inside this process and write a CPU profile of the purchases to this file")
 	return cmd

@@ -26,7 +26,7 @@ type Options struct {
 	Terminals int
 	// Connections is how many connections they share; 0: one each.
 	Connections int
-	// Only leaves one part of the measurements out, when it is not empty: PartPOSP or PartHSM is then all that is measured.
+	// Only leaves one part of the measurements out, when it is not empty: PartPOSP, PartHSM or PartIdle is then all that is measured.
 	Only string
 	// BinDir is where posp is; empty: beside this program.
 	BinDir string
@@ -70,8 +70,8 @@ func (o *Options) complete() error {
 	if o.Connections < 1 || o.Connections > o.Terminals {
 		errs = append(errs, fmt.Errorf("--connections %d: must be 1 to the number of terminals, %d", o.Connections, o.Terminals))
 	}
-	if o.Only != "" && o.Only != PartPOSP && o.Only != PartHSM {
-		errs = append(errs, fmt.Errorf("--only %q: must be %s or %s", o.Only, PartPOSP, PartHSM))
+	if o.Only != "" && o.Only != PartPOSP && o.Only != PartHSM && o.Only != PartIdle {
+		errs = append(errs, fmt.Errorf("--only %q: must be %s, %s or %s", o.Only, PartPOSP, PartHSM, PartIdle))
 	}
 	return errors.Join(errs...)
 }
@@ -84,13 +84,18 @@ func Run(ctx context.Context, opt Options, progress io.Writer) (Report, error) {
 	}
 	say := func(format string, args ...any) { _, _ = fmt.Fprintf(progress, format+"\n", args...) }
 	report := Report{At: time.Now().UTC(), Duration: opt.Duration}
-	if opt.Only != PartHSM {
+	if opt.Only == "" || opt.Only == PartPOSP {
 		if err := runPOSP(ctx, opt, &report, say); err != nil {
 			return Report{}, err
 		}
 	}
-	if opt.Only != PartPOSP {
+	if opt.Only == "" || opt.Only == PartHSM {
 		if err := runHSM(ctx, opt, &report, say); err != nil {
+			return Report{}, err
+		}
+	}
+	if opt.Only == "" && opt.CPUProfile == "" || opt.Only == PartIdle {
+		if err := runIdle(ctx, opt, &report, say); err != nil {
 			return Report{}, err
 		}
 	}

@@ -52,6 +52,9 @@ type system struct {
 	keys     ceremony.Keys
 	relay    *bare.Relay
 	profile  *os.File
+	// processes has posp, unless it runs inside; terminalAddr is where posp's terminals connect.
+	processes    *supervise.Supervisor
+	terminalAddr string
 
 	pospFleet, relayFleet *load.Fleet
 
@@ -106,6 +109,7 @@ func startSystem(ctx context.Context, opt Options) (s *system, err error) {
 	if err != nil {
 		return s, err
 	}
+	s.terminalAddr = addr
 	if opt.CPUProfile == "" {
 		err = s.startChild(ctx, opt, cfg)
 	} else {
@@ -203,7 +207,7 @@ func (s *system) pospConfig(ctx context.Context) (posp.Config, string, error) {
 	}
 	c.Profile, c.Instance, c.Log = service.Test, "bench-1", service.LogConfig{Level: "warn", Format: "json"}
 	c.Database.URLFile = service.SecretFile(url)
-	c.Terminals = []posp.TerminalListener{{Addr: ports[0], Private: true}}
+	c.Terminals = []posp.TerminalListener{{Addr: ports[0], Private: true, Limits: posp.AccessLimits{MaxConnectionsPerAddress: maxTerminals}}}
 	c.Operations = service.ListenerConfig{Addr: ports[1], Private: true}
 	// No card is issued here, so nobody listens at this address.
 	c.KeyService = posp.KeyServiceAddr{URL: "https://127.0.0.1:1", TLS: service.TLSConfig{
@@ -250,6 +254,7 @@ func (s *system) startChild(ctx context.Context, opt Options, cfg posp.Config) e
 		return err
 	}
 	s.later(super.Stop)
+	s.processes = super
 	return super.Start(ctx, supervise.Spec{
 		Name: "posp", Path: filepath.Join(bin, "posp"), Args: []string{"serve", "--config", path},
 		Ready: func(ctx context.Context) error { return ready(ctx, cfg.Operations.Addr) },
