@@ -59,8 +59,8 @@ func actorOf(ctx context.Context) actor {
 	return a
 }
 
-// changes lets only requests through that may change things. What only reads passes: the console and the lists are for whoever
-// reaches the listener.
+// changes lets only requests through that may change things. What only reads passes, but for that which reads guards:
+// the console and the lists are for whoever reaches the listener.
 func (g guard) changes(next http.Handler) http.Handler {
 	named := httpapi.HandlerFunc(func(w http.ResponseWriter, r *http.Request) error {
 		a, err := g.name(r)
@@ -105,7 +105,7 @@ func goodName(name string) bool {
 }
 
 // reads asks for the token where one is configured. It stands before what is worth stealing: a signed order is a right to
-// have card keys exported.
+// have card keys exported, and the operation of HSMs says where the devices are and which of them is out.
 func (g guard) reads(next http.Handler) http.Handler {
 	if g.bearer != nil {
 		return g.bearer(next)

@@ -55,17 +55,20 @@ func (a *App) openPOSPs() error {
 	return nil
 }
 
-// hsmRoutes relays the HSM operation of every service, and shows the history of all of them.
+// hsmRoutes relays the HSM operation of every service, and shows the history of all of them. Looks at it are guarded as those at orders:
+// the services themselves show it to certificates only, the key service to those of its clients and operators, and posv's own certificate
+// opens both.
 func (a *App) hsmRoutes(r chi.Router) error {
 	reads, changes, err := hsmops.RelayPaths(relayAt)
 	if err != nil {
 		return err
 	}
-	r.Method(http.MethodGet, "/v1/posps", httpapi.HandlerFunc(a.listPOSPs))
-	r.Method(http.MethodGet, "/v1/hsm/history", httpapi.HandlerFunc(a.hsmHistory))
-	r.Method(http.MethodGet, "/v1/hsm/lists", httpapi.HandlerFunc(a.hsmLists))
+	look := r.With(a.guard.reads)
+	look.Method(http.MethodGet, "/v1/posps", httpapi.HandlerFunc(a.listPOSPs))
+	look.Method(http.MethodGet, "/v1/hsm/history", httpapi.HandlerFunc(a.hsmHistory))
+	look.Method(http.MethodGet, "/v1/hsm/lists", httpapi.HandlerFunc(a.hsmLists))
 	for _, path := range reads {
-		r.Method(http.MethodGet, path, httpapi.HandlerFunc(a.relayRead))
+		look.Method(http.MethodGet, path, httpapi.HandlerFunc(a.relayRead))
 	}
 	for _, path := range changes {
 		r.With(a.guard.changes).Method(http.MethodPost, path, httpapi.HandlerFunc(a.relayChange))

@@ -117,6 +117,25 @@ func TestRelayInProduction(t *testing.T) {
 	}
 }
 
+// TestLooksAtHSMs: where posv has a token, looks at the operation of HSMs need it as those at orders do; without one they are for whoever
+// reaches the listener.
+func TestLooksAtHSMs(t *testing.T) {
+	t.Parallel()
+	paths := []string{"/v1/posps/posp-1/hsm", "/v1/posps/posp-1/hsm/members", "/v1/posps/posp-1/hsm/history", "/v1/posps", "/v1/hsm/history", "/v1/hsm/lists?group=issuing", "/v1/orders"}
+	guarded, _ := operated(t, func(c *posv.Config) { c.TokenFile = secretFile(t, "token", []byte("secret-token")) })
+	open, _ := operated(t, nil)
+	for _, path := range paths {
+		for token, want := range map[string]int{"": 401, "Bearer other": 401, "Bearer secret-token": 200} {
+			if r := guarded.do(t, "GET", path, "", "Authorization", token); r.status != want {
+				t.Errorf("%s with token %q: %d %s", path, token, r.status, r.body)
+			}
+		}
+		open.must(t, 200, "GET", path, "")
+	}
+	// What everybody may look at stays so.
+	guarded.must(t, 200, "GET", "/v1/terminals", "")
+}
+
 // TestRelayedPagesDoNothing: a page that a service answers runs no script in the console's name, whatever the service allows it.
 func TestRelayedPagesDoNothing(t *testing.T) {
 	t.Parallel()
