@@ -14,7 +14,7 @@ import (
 	"github.com/keyward/keyward/sim/bank"
 )
 
-// View is what a terminal believes of one purchase after it has settled what it was in doubt about.
+// View is what a terminal believes of one transaction after it has settled what it was in doubt about.
 type View struct {
 	Terminal string // field 41
 	Trace    string // field 11
@@ -22,34 +22,49 @@ type View struct {
 	Kept bool
 }
 
-// transaction is the last state of one purchase in the journal.
+// transaction is the last state of one transaction in the journal.
 type transaction struct {
-	Terminal, Trace, HostTrace, RRN, State string
-	Amount                                 int64
-	Answered                               bool
+	Terminal, Trace, HostTrace, RRN, Kind, State string
+	Amount                                       int64
+	Answered                                     bool
 }
 
 func (t transaction) String() string {
-	return fmt.Sprintf("terminal %s trace %s (%s, answered %v)", t.Terminal, t.Trace, t.State, t.Answered)
+	return fmt.Sprintf("%s of terminal %s trace %s (%s, answered %v)", t.Kind, t.Terminal, t.Trace, t.State, t.Answered)
 }
 
-// final says that nothing is owed any more: "answer handed to the socket", refused, or reversed.
+// told are the kinds that tell of something that has happened: they are forwarded until the bank answers, whatever the terminal has heard.
+var told = map[string]bool{
+	"completion_advice": true, "offline_settlement": true, "adjustment": true, "tip_adjustment": true, "offline_purchase": true, "offline_refund": true,
+	"script_result": true,
+}
+
+// final says that nothing is owed any more: "answer handed to the socket", refused, reversed, or left to people.
 func (t transaction) final() bool {
 	switch t.State {
 	case "approved":
-		return t.Answered
-	case "declined", "failed", "reversed":
+		return t.Answered || told[t.Kind]
+	case "declined", "failed", "reversed", "unresolved":
+		return true
+	}
+	return false
+}
+
+// stands says that a booking is in force at the bank, or was until a later transaction ended it by right.
+func stands(b bank.Booking) bool {
+	switch b.State {
+	case "booked", "held", "completed", "voided", "noted":
 		return true
 	}
 	return false
 }
 
 const journalSQL = `
-SELECT k.terminal_id, k.trace, coalesce(l.host_trace, ''), coalesce(l.rrn, ''), coalesce(l.state, ''), coalesce(l.amount, 0),
+SELECT k.terminal_id, k.trace, coalesce(l.host_trace, ''), coalesce(l.rrn, ''), l.kind, coalesce(l.state, ''), coalesce(l.amount, 0),
        EXISTS (SELECT FROM transactions a WHERE a.txn_id = k.txn_id AND a.business_date = k.business_date AND a.event = 'answered')
   FROM transaction_keys k
   JOIN LATERAL (SELECT * FROM transactions t WHERE t.txn_id = k.txn_id AND t.business_date = k.business_date ORDER BY seq DESC LIMIT 1) l ON true
- WHERE l.kind = 'purchase' ORDER BY k.created_at`
+ WHERE l.kind NOT IN ('balance', 'reversal') ORDER BY k.created_at`
 
 func journal(ctx context.Context, pool *pgxpool.Pool) ([]transaction, error) {
 	rows, err := pool.Query(ctx, journalSQL)
@@ -57,12 +72,12 @@ func journal(ctx context.Context, pool *pgxpool.Pool) ([]transaction, error) {
 		return nil, fmt.Errorf("read the journal: %w", err)
 	}
 	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (t transaction, err error) {
-		err = row.Scan(&t.Terminal, &t.Trace, &t.HostTrace, &t.RRN, &t.State, &t.Amount, &t.Answered)
+		err = row.Scan(&t.Terminal, &t.Trace, &t.HostTrace, &t.RRN, &t.Kind, &t.State, &t.Amount, &t.Answered)
 		return t, err
 	})
 }
 
-// Open lists the purchases in the journal that have come to no end yet, for people. The pool needs to read the journal.
+// Open lists the transactions in the journal that have come to no end yet, for people. The pool needs to read the journal.
 func Open(ctx context.Context, pool *pgxpool.Pool) (open []string, err error) {
 	all, err := journal(ctx, pool)
 	for _, t := range all {
@@ -110,9 +125,9 @@ func compare(journal []transaction, book bank.Book, views []View) error {
 	var errs []error
 	wrong := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
 
-	booked := map[string]bank.Booking{}
+	booked, byRRN := map[string]bank.Booking{}, map[string]bank.Booking{}
 	for _, b := range book.Bookings {
-		booked[b.Terminal+b.Trace+b.RRN] = b
+		booked[b.Terminal+b.Trace+b.RRN], byRRN[b.RRN] = b, b
 	}
 	ours, byTerminal := map[string]bool{}, map[string]transaction{}
 	for _, t := range journal {
@@ -122,27 +137,34 @@ func compare(journal []transaction, book bank.Book, views []View) error {
 		switch {
 		case !t.final():
 			wrong("%s has come to no end", t)
-		case t.State == "approved" && (!known || b.State != "booked" || b.Amount != t.Amount):
-			wrong("%s is approved, the bank has %q of %d", t, b.State, b.Amount)
-		case t.State != "approved" && known && b.State == "booked":
+		case t.State == "unresolved":
+			// Nobody knows, and the bank's book is what people will look at.
+		case t.State == "approved" && b.State == "reversed" && byRRN[b.OriginalRRN].State == "reversed":
+			// The reversal of what it was built upon has taken it along.
+		case t.State == "approved" && (!known || !stands(b) || b.Kind != t.Kind || b.Amount != t.Amount && t.Kind != "script_result"):
+			wrong("%s is approved, the bank has %s %q of %d", t, b.Kind, b.State, b.Amount)
+		case t.State != "approved" && known && stands(b):
 			wrong("%s is not approved, the bank has booked it", t)
 		}
 	}
-	moved := int64(0)
+	moved, holds := int64(0), int64(0)
 	for _, b := range book.Bookings {
-		if b.State == "booked" {
-			moved += b.Amount
-		}
-		if b.Kind == "purchase" && !ours[b.Terminal+b.Trace+b.RRN] {
-			wrong("the bank has a purchase of terminal %s, reference %s (%s), that the journal does not know", b.Terminal, b.RRN, b.State)
+		moved += b.Moved
+		holds += b.Held
+		if b.Kind != "balance" && b.Kind != "reversal" && !ours[b.Terminal+b.Trace+b.RRN] {
+			wrong("the bank has a %s of terminal %s, reference %s (%s), that the journal does not know", b.Kind, b.Terminal, b.RRN, b.State)
 		}
 	}
-	gone := int64(0)
+	gone, held := int64(0), int64(0)
 	for _, b := range book.Balances {
 		gone += b.Opening - b.Balance
+		held += b.Held
 	}
 	if gone != moved && book.Totals.Forgotten == 0 {
 		wrong("%d have left the accounts, the bookings say %d", gone, moved)
+	}
+	if held != holds && book.Totals.Forgotten == 0 {
+		wrong("the accounts hold %d, the bookings say %d", held, holds)
 	}
 	for _, v := range views {
 		t, known := byTerminal[v.Terminal+v.Trace]
