@@ -227,7 +227,7 @@ func TestPreAuthorisations(t *testing.T) {
 	want(900)
 
 	// Another terminal of the merchant names card and authorisation code alone, and a completion is refunded.
-	p, a = w.do("00", "preauth", 1000, nil)
+	_, a = w.do("00", "preauth", 1000, nil)
 	other := s.wire(t, 2)
 	other.signOn("003")
 	other.do("25", "completion", 1000, map[int]string{iso.AuthCode: "ZZZZZZ"})

@@ -40,17 +40,29 @@ type bank struct {
 	mu      sync.Mutex
 	answers []host.Result // the last one is repeated
 	asked   []host.Reversal
+	told    []host.Request
 }
 
-func (b *bank) Name() string                                       { return "bank" }
-func (b *bank) Zone() host.Zone                                    { return host.Zone{} }
-func (b *bank) Ready() error                                       { return nil }
-func (b *bank) Exchange(context.Context, host.Request) host.Result { return host.Result{} }
+func (b *bank) Name() string    { return "bank" }
+func (b *bank) Zone() host.Zone { return host.Zone{} }
+func (b *bank) Ready() error    { return nil }
+
+func (b *bank) Exchange(_ context.Context, req host.Request) host.Result {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.told = append(b.told, req)
+	return b.answer()
+}
 
 func (b *bank) Reverse(_ context.Context, rev host.Reversal) host.Result {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.asked = append(b.asked, rev)
+	return b.answer()
+}
+
+// answer takes the next of the list. The caller holds the lock.
+func (b *bank) answer() host.Result {
 	r := b.answers[0]
 	if len(b.answers) > 1 {
 		b.answers = b.answers[1:]
