@@ -40,6 +40,9 @@ func (f *flow) candidates(ctx context.Context, in *incoming, again bool) []*work
 // authenticate finds the set whose MAK made the message's MAC and makes it the active one. A failure touches neither key nor
 // transaction state.
 func (f *flow) authenticate(ctx context.Context, in *incoming, candidates []*workset.Set) error {
+	if err := f.checkLine(in); err != nil {
+		return err
+	}
 	mac, ok := in.msg.Bytes(iso.MAC)
 	if !ok {
 		return &refusal{code: codeBadMAC, why: "message has no MAC"}

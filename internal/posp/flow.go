@@ -35,6 +35,7 @@ type HSM interface {
 type flow struct {
 	cfg       FlowConfig
 	profiles  *profile.List
+	strict    bool // production: a MAC that can be forged needs a protected line
 	devices   *device.Table
 	reload    func(ctx context.Context, terminal string) error // of one terminal's row in devices
 	keys      *workkeys.Keeper

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/keyward/keyward/internal/httpapi"
@@ -16,10 +18,13 @@ import (
 // TerminalListener is one listener for POS terminals and concentrators (docs/configuration.md). Without TLS it must be declared
 // private in a production profile.
 type TerminalListener struct {
-	Addr    string       `yaml:"addr"`
-	Private bool         `yaml:"private"` // the line is protected otherwise; two people should have said so
-	TLS     *TerminalTLS `yaml:"tls,omitempty"`
-	Limits  AccessLimits `yaml:"limits"`
+	Addr    string `yaml:"addr"`
+	Private bool   `yaml:"private"` // the line is protected otherwise
+	// PrivateBy names the two people, at least, who declared so. In a production profile terminals whose MAC can be forged on the line need
+	// it, or TLS (docs/security.md).
+	PrivateBy []string     `yaml:"private_by"`
+	TLS       *TerminalTLS `yaml:"tls,omitempty"`
+	Limits    AccessLimits `yaml:"limits"`
 }
 
 // TerminalTLS is TLS 1.3 on a listener for terminals.
@@ -93,6 +98,7 @@ func (t TerminalListener) check(where string) error {
 		}
 	}
 	need(t.Addr != "", ".addr: give an address, for example 0.0.0.0:7001")
+	need(len(t.PrivateBy) == 0 || t.Private && t.declaredByTwo(), ".private_by: it takes private: true and the names of two different people")
 	l := t.Limits.complete()
 	need(l.MaxConnections > 0 && l.MaxConnectionsPerAddress > 0 && l.MaxInFlight > 0, ".limits: numbers must not be below zero")
 	need(l.MaxConnectionsPerAddress <= l.MaxConnections, ".limits.max_connections_per_address is %d, above max_connections (%d): it would bound nothing", l.MaxConnectionsPerAddress, l.MaxConnections)
@@ -103,6 +109,17 @@ func (t TerminalListener) check(where string) error {
 			".tls: bind_terminal, concentrators and revoked need client certificates: set client_certificate to required or optional")
 	}
 	return errors.Join(errs...)
+}
+
+// declaredByTwo says that two different people stand for the line.
+func (t TerminalListener) declaredByTwo() bool {
+	var people []string
+	for _, name := range t.PrivateBy {
+		if name = strings.ToLower(strings.TrimSpace(name)); name != "" && !slices.Contains(people, name) {
+			people = append(people, name)
+		}
+	}
+	return len(people) >= 2
 }
 
 // CheckPlain refuses a plain listener that nobody declared private, in the production profile only.
@@ -139,7 +156,7 @@ func (a *App) startTerminals(ctx context.Context) error {
 			WriteTimeout: limits.WriteTimeout.Std(), KeepAlive: limits.KeepAlive.Std(),
 			OnBadFrame: func(link.Reason) { a.flow.metrics.framing.Inc() },
 			Handler: func(ctx context.Context, conn *link.Conn, frame []byte) {
-				a.flow.handle(ctx, conn, origin{conn: conn, gate: gate, private: l.Private}, frame)
+				a.flow.handle(ctx, conn, origin{conn: conn, gate: gate, private: l.Private && l.declaredByTwo()}, frame)
 			},
 		}
 		if gate != nil {

@@ -14,12 +14,22 @@ import (
 type origin struct {
 	conn    *link.Conn
 	gate    *access.Gate // nil on a plain listener
-	private bool         // the listener is declared private
+	private bool         // two people declared the listener private
 	bound   bool         // the connection's certificate is the terminal's own; set by may
 }
 
 // protected says that nobody between terminal and posp can have altered the message, as far as the configuration knows.
 func (o *origin) protected() bool { return o.gate != nil || o.private }
+
+// checkLine refuses, in a production profile, a terminal whose MAC can be forged by whoever can alter the line, unless the line is
+// protected: by TLS, or because two people said so (docs/security.md).
+func (f *flow) checkLine(in *incoming) error {
+	if !f.strict || in.from.protected() || !in.profile.Forgeable(in.terminal.Algorithm) {
+		return nil
+	}
+	return &refusal{code: codeNotAllowed, why: "the MAC of profile " + in.profile.Name + " can be forged by whoever can alter the line: " +
+		"give the listener tls, have two people declare it private (private_by), or move the terminal to a profile with another MAC"}
+}
 
 // address is the peer's address, the zero one when there is no connection.
 func (o *origin) address() netip.Addr {

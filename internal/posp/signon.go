@@ -31,6 +31,9 @@ func (f *flow) signOn(ctx context.Context, in *incoming) outgoing {
 	if err := in.terminal.CheckActive(); err != nil {
 		return f.plain(in, codeNotAllowed, err, nil)
 	}
+	if err := f.checkLine(in); err != nil {
+		return f.plain(in, codeNotAllowed, err, nil)
+	}
 	form, known := in.profile.SignOn(in.f60.Network)
 	if !known {
 		return f.refuse(in, codeUnsupported, "sign-on code is not served")
