@@ -174,6 +174,10 @@ func (c *Cluster) replace(ctx context.Context, act member.Act, name string, s me
 		c.mu.Unlock()
 		return member.Refuse(member.NotFound, "try again", "member %s has been removed meanwhile", name)
 	}
+	if err := fresh.pool.sameForm(fresh); err != nil {
+		c.mu.Unlock()
+		return err
+	}
 	c.enter(fresh)
 	started := c.started
 	c.mu.Unlock()

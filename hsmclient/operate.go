@@ -21,6 +21,9 @@ func (c *Cluster) join(n *node) error {
 	case len(c.nodes) >= c.cfg.MaxMembers:
 		return member.Refuse(member.Conflict, "remove one first, or raise the limit in the configuration", "the cluster has %d members, the most that it may have", len(c.nodes))
 	}
+	if err := n.pool.sameForm(n); err != nil {
+		return err
+	}
 	c.nodes[n.name] = n
 	c.names = append(c.names, n.name)
 	c.enter(n)
@@ -71,6 +74,9 @@ func (c *Cluster) rehearse(ctx context.Context, n *node) error {
 	c.mu.Unlock()
 	if taken {
 		return member.Refuse(member.Conflict, "choose another name, or remove the other one first", "there is a member %s already", n.name)
+	}
+	if err := n.pool.sameForm(n); err != nil {
+		return err
 	}
 	device, err := n.examine(ctx, true)
 	if err == nil {

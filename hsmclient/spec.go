@@ -106,6 +106,11 @@ func (c *Config) equip(s member.Spec, d *Domain) (driver.Driver, *tls.Config, er
 	if _, ok := drv.(driver.Opener); !ok {
 		return refuse("use another driver", fmt.Errorf("driver %s cannot open channels", drv.Name()))
 	}
+	if a, ok := drv.(driver.AddrChecker); ok {
+		if err := a.CheckAddr(s.Addr); err != nil {
+			return refuse("give the address as the driver takes it, for example 10.3.0.14:1500", err)
+		}
+	}
 	can := abilities(drv)
 	if missing := can.Missing(d.Needs); missing != 0 {
 		return refuse("use another driver, or ask for less", fmt.Errorf("driver %s cannot: %s", drv.Name(), missing))

@@ -94,6 +94,17 @@ type Prober interface {
 	CheckProbe(name string) error
 }
 
+// KeyFormer says in words in which form keys are under the LMK, as the settings have it. The members of one LMK domain must agree, because
+// a key that one of them can use must be of use on all; a driver without this interface is not compared.
+type KeyFormer interface {
+	KeyForm() string
+}
+
+// AddrChecker refuses an address that cannot be one of the family, without asking a device.
+type AddrChecker interface {
+	CheckAddr(addr string) error
+}
+
 // KeyDoubter knows the error codes that a device gives for a key which is not under its LMK: bad parity, a key block that is not
 // authentic. They are the caller's fault when the key is bad, and the member's when its LMK is another one; the cluster asks another
 // member and examines the one that stands alone.

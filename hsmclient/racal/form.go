@@ -34,6 +34,14 @@ func (d *Driver) keyUnderLMK(f *fields, usage keys.Usage, algorithm keys.Algorit
 	return text
 }
 
+// otherForm is the form of keys under an LMK of the other kind.
+func (d *Driver) otherForm() form {
+	if _, ok := d.form.(blockForm); ok {
+		return variantForm{types: d.variantTypes()}
+	}
+	return blockForm{}
+}
+
 // variantForm is scheme letter and hex under an LMK pair of the key's type (facts/hsm.md §2.2).
 type variantForm struct {
 	types map[keys.Usage]string
@@ -65,7 +73,7 @@ func (variantForm) fits(key keys.Wrapped) bool {
 		fits = scheme == schemeSM4
 	case keys.AES:
 	}
-	return fits && len(digits) == schemeDigits(scheme) && isHex(digits)
+	return fits && len(digits) > 0 && len(digits) == schemeDigits(scheme) && isHex(digits)
 }
 
 // lengthFlag is 0, 1 or 2 for a key of 8, 16 or 24 bytes. Of a stored key it is not seen; double length is what we make.

@@ -188,8 +188,6 @@ func TestKeyBlockRefusals(t *testing.T) {
 		return err
 	}
 	for name, err := range map[string]error{
-		"a variant key under a key-block LMK":  check(blocks, tdes(keys.ZonePIN)),
-		"a key block under a variant LMK":      check(variant, blockZPK),
 		"a PIN key that claims to be a MAK":    check(blocks, as(blockPIK, keys.MACKey, keys.TDES)),
 		"an SM4 key that claims to be TDES":    check(blocks, as(blockPIK4, keys.PINKey, keys.TDES)),
 		"a block cut short":                    text(func(s string) string { return s[:len(s)-1] }),
@@ -217,6 +215,24 @@ func TestKeyBlockRefusals(t *testing.T) {
 		}
 		if strings.Contains(err.Error(), "0123456789") {
 			t.Errorf("%s: the error shows a cryptogram", name)
+		}
+	}
+}
+
+// A whole key of the other form is not the caller's fault, because the setting may be what is wrong: another member is asked.
+func TestKeyOfTheOtherForm(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		driver *Driver
+		key    keys.Wrapped
+	}{
+		"a variant key under a key-block LMK": {with(t, "lmk=keyblock"), tdes(keys.ZonePIN)},
+		"a key block under a variant LMK":     {with(t), blockZPK},
+	} {
+		_, err := c.driver.CheckValue(t.Context(), &script{t: t}, c.key)
+		var e *command.Error
+		if !errors.As(err, &e) || e.Class != command.NoLicence || e.Code != "" || !strings.Contains(err.Error(), "its setting lmk does not fit the key") {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 }

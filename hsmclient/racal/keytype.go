@@ -110,6 +110,9 @@ func (d *Driver) checkKey(cmd, what string, key keys.Wrapped, usages ...keys.Usa
 	if isStored(key.Cryptogram) || d.form.fits(key) {
 		return nil
 	}
+	if d.otherForm().fits(key) { // the device's setting may be the wrong one of the two: another member may know better
+		return lacks(cmd, "the cryptogram of %s has not the form of the keys of this device (%s): its setting lmk does not fit the key", what, d.form.shape())
+	}
 	return refusal(cmd, "the cryptogram of %s has not the form of a %s key of this device (%s)", what, key.Algorithm, d.form.shape())
 }
 

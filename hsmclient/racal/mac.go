@@ -85,8 +85,11 @@ func (d *Driver) checkMAC(cmd string, in command.MACInput) error {
 	if err := d.checkKey(cmd, "the MAC key", in.Key, keys.MACKey, keys.ZoneMAC, keys.Seal); err != nil {
 		return err
 	}
-	if n := len(in.Data); n == 0 || n > d.set.data {
+	switch n := len(in.Data); {
+	case n == 0 || n > payshield.data: // more than any device takes
 		return refusal(cmd, "the data to MAC has %d bytes, want 1 to %d", n, d.set.data)
+	case n > d.set.data:
+		return lacks(cmd, "the data to MAC has %d bytes, this device takes %d at most", n, d.set.data)
 	}
 	if !fitsAlgorithm(in.Algorithm, in.Key.Algorithm) {
 		return refusal(cmd, "MAC algorithm %d does not fit a %s key", in.Algorithm, in.Key.Algorithm)

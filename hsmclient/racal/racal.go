@@ -16,6 +16,7 @@ type Driver struct {
 	form      form
 	zone      zoneForm
 	oldDomain string
+	keyForm   string
 }
 
 // variantTypes are the key types under a variant LMK, also when the present one takes key blocks.
@@ -54,6 +55,8 @@ var (
 	_ driver.Prober        = (*Driver)(nil)
 	_ driver.Resulter      = (*Driver)(nil)
 	_ driver.KeyDoubter    = (*Driver)(nil)
+	_ driver.KeyFormer     = (*Driver)(nil)
+	_ driver.AddrChecker   = (*Driver)(nil)
 	_ driver.WorkKeyMaker  = (*Driver)(nil)
 	_ driver.PINTranslator = (*Driver)(nil)
 	_ driver.MACer         = (*Driver)(nil)

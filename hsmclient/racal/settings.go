@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net"
 	"slices"
 	"strconv"
 	"strings"
@@ -35,6 +36,36 @@ func Make(settings map[string]string) (driver.Driver, error) {
 	return d, nil
 }
 
+// keyForm says in words what decides the form of keys under the LMK, and the type that they are made with.
+func keyForm(blocks, chinese, legacy bool) string {
+	switch {
+	case blocks:
+		return "key blocks (lmk keyblock)"
+	case chinese && legacy:
+		return "keys under a variant LMK with the types of sjj1310, terminal keys of type 002 (lmk variant, variant_set sjj1310, legacy_types true)"
+	case chinese:
+		return "keys under a variant LMK with the types of sjj1310 (lmk variant, variant_set sjj1310)"
+	case legacy:
+		return "keys under a variant LMK, terminal keys of type 002 (lmk variant, legacy_types true)"
+	}
+	return "keys under a variant LMK (lmk variant)"
+}
+
+// KeyForm implements driver.KeyFormer.
+func (d *Driver) KeyForm() string { return d.keyForm }
+
+// CheckAddr implements driver.AddrChecker: host and port of a TCP connection.
+func (*Driver) CheckAddr(addr string) error {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return fmt.Errorf("the address %q is not host:port", addr)
+	}
+	if n, err := strconv.Atoi(port); host == "" || err != nil || n < 1 || n > 65535 {
+		return fmt.Errorf("the address %q needs a host, and a port from 1 to 65535", addr)
+	}
+	return nil
+}
+
 func newDriver(settings map[string]string) (*Driver, error) {
 	p := parser{settings: settings}
 	d := &Driver{
@@ -47,6 +78,7 @@ func newDriver(settings map[string]string) (*Driver, error) {
 	}
 	blocks, chinese := p.choice("lmk", "variant", "keyblock") == 1, p.choice("variant_set", "payshield", "sjj1310") == 1
 	legacy := p.flag("legacy_types", false)
+	d.keyForm = keyForm(blocks, chinese, legacy)
 	d.set = payshield
 	switch {
 	case chinese:
