@@ -29,10 +29,6 @@ const (
 	devSignOns = 6000
 	// devFirmware is what the simulators say; the trailing * lets an upgrade in.
 	devFirmware = "0001-*"
-	// blockDomain names the key-block LMK that every simulated HSM holds beside the variant one, and blockLMKCheck is its check value
-	// (docs/hsm-sim.md §9.1).
-	blockDomain            = "dev-kb"
-	blockLMKCheck keys.KCV = "DB3FB663EE8D2B66"
 	// issuerCode is what the simulated bank names itself in field 44.
 	issuerCode = "62220000"
 )
@@ -97,7 +93,7 @@ func (p parts) server(files pki.Pair) *service.TLSConfig {
 func (p parts) group(name string, first int) hsmconfig.Config {
 	c := hsmconfig.Default()
 	c.Domain, c.LMKCheck, c.Firmware = ceremony.Domain, ceremony.LMKCheck, []string{devFirmware}
-	c.Canary = &hsmconfig.Canary{Usage: p.keys.Seal.Usage, Algorithm: p.keys.Seal.Algorithm, Cryptogram: p.keys.Seal.Cryptogram, KCV: p.keys.Seal.KCV}
+	c.Canary = canary(p.keys.Seal)
 	c.Domains = []hsmconfig.Domain{p.blockDomain()}
 	c.Journal.Dir = p.layout.path("state", "hsm-journal-"+name)
 	c.Drills.Dir = p.layout.path("state", "hsm-drills-"+name)
@@ -108,10 +104,16 @@ func (p parts) group(name string, first int) hsmconfig.Config {
 	return c
 }
 
+// canary makes a key of the ceremony the one of the known-answer test.
+func canary(k keys.Wrapped) *hsmconfig.Canary {
+	return &hsmconfig.Canary{Usage: k.Usage, Algorithm: k.Algorithm, Cryptogram: k.Cryptogram, KCV: k.KCV}
+}
+
 // blockDomain is the LMK domain of the simulators' key-block LMK.
 func (p parts) blockDomain() hsmconfig.Domain {
 	return hsmconfig.Domain{
-		Name: blockDomain, LMKCheck: blockLMKCheck, Firmware: []string{devFirmware}, Settings: map[string]string{"lmk": "keyblock", "lmk_id": "01"},
+		Name: ceremony.BlockDomain, LMKCheck: ceremony.BlockLMKCheck, Firmware: []string{devFirmware}, Canary: canary(p.keys.BlockSeal),
+		Settings: map[string]string{"lmk": "keyblock", "lmk_id": "01"},
 	}
 }
 
@@ -125,7 +127,7 @@ func (p parts) migration() *hsmconfig.Config {
 	to.Settings["old_domain"] = ceremony.Domain
 	c.Domains = []hsmconfig.Domain{to}
 	c.Members = []hsmconfig.Member{
-		{Name: "hsm1-variant", Addr: at(portMigration, p.offset), Channels: 1}, {Name: "hsm1-block", Domain: blockDomain, Addr: at(portMigration, p.offset), Channels: 1},
+		{Name: "hsm1-variant", Addr: at(portMigration, p.offset), Channels: 1}, {Name: "hsm1-block", Domain: ceremony.BlockDomain, Addr: at(portMigration, p.offset), Channels: 1},
 	}
 	return &c
 }

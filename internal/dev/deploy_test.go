@@ -1,6 +1,8 @@
 package dev
 
 import (
+	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -8,16 +10,23 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/goccy/go-yaml"
 
+	"github.com/keyward/keyward/hsmclient"
+	"github.com/keyward/keyward/hsmclient/driver"
+	"github.com/keyward/keyward/hsmclient/member"
+	"github.com/keyward/keyward/hsmclient/racal"
 	"github.com/keyward/keyward/internal/dev/ceremony"
+	"github.com/keyward/keyward/internal/hsmconfig"
 	"github.com/keyward/keyward/internal/issuer"
 	"github.com/keyward/keyward/internal/keyservice"
 	"github.com/keyward/keyward/internal/posp"
 	"github.com/keyward/keyward/internal/posv"
 	"github.com/keyward/keyward/internal/service"
 	"github.com/keyward/keyward/sim/control"
+	"github.com/keyward/keyward/sim/hsm"
 )
 
 const repository = "../.."
@@ -95,6 +104,51 @@ func TestSamplesCarryTheKeysOfTheCeremony(t *testing.T) {
 	}
 }
 
+// TestSamplesHaveTheirCanaries: every domain of the samples has one, and a simulated device computes the check value that stands there.
+func TestSamplesHaveTheirCanaries(t *testing.T) {
+	t.Parallel()
+	online, issuing := posp.DefaultConfig(), keyservice.DefaultConfig()
+	for name, into := range map[string]any{"posp": &online, "keys": &issuing} {
+		if err := service.LoadConfig(filepath.Join(repository, "deploy/config", name+".yaml"), into); err != nil {
+			t.Fatal(err)
+		}
+	}
+	device, err := hsm.New(hsm.Config{Ports: []hsm.Port{
+		{Name: "online", Addr: "127.0.0.1:0", Allow: hsm.OnlineCommands()}, {Name: "issuing", Addr: "127.0.0.1:0", Allow: hsm.IssuingCommands()},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := device.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	defer func() { _ = device.Stop(ctx) }()
+	for port, group := range map[string]hsmconfig.Config{"online": online.HSM, "issuing": issuing.HSM} {
+		domains := append([]hsmconfig.Domain{{
+			Name: group.Domain, LMKCheck: group.LMKCheck, Firmware: group.Firmware, Canary: group.Canary, Settings: group.Settings,
+		}}, group.Domains...)
+		for _, d := range domains {
+			if d.Canary == nil {
+				t.Errorf("%s: domain %s has no canary", port, d.Name)
+				continue
+			}
+			cluster, err := hsmclient.New(hsmclient.Config{
+				Name: port, Drivers: map[string]driver.Maker{"racal": racal.Make},
+				Domains: []hsmclient.Domain{{Name: d.Name, LMKCheck: d.LMKCheck, Firmware: d.Firmware, Canary: d.Canary.Key(d.Name)}},
+				Members: []member.Spec{{Name: "hsm1", Addr: device.Addr(port).String(), Channels: 1, Settings: d.Settings}},
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := errors.Join(cluster.Start(ctx), cluster.Wait(ctx), cluster.Stop(ctx)); err != nil {
+				t.Errorf("%s: domain %s: %v", port, d.Name, err)
+			}
+		}
+	}
+}
+
 // secretFile is a setting that names a file of the production machine, whose rights LoadConfig checks.
 var secretFile = regexp.MustCompile(`/etc/keyward/secrets/[a-z.-]+`)
 
@@ -145,7 +199,7 @@ func TestProductionRefuses(t *testing.T) {
 		{"test canary", "posp", `"D1B2C3D4E5F60718"`, `"8750E051DC15268A"`, "public test key"},
 		{"no journal of HSM exchanges", "keys", "  journal: {dir: /var/lib/keyward/hsm-journal}\n", "", "hsm.journal.dir"},
 		{"operation without certificates", "posp", "addr: 10.2.0.10:8084\n  tls:", "addr: 10.2.0.10:8084\n  #", "hsm_operation.tls"},
-		{"unknown role of an HSM", "posp", "role: standby", "role: hot", "role must be working or standby"},
+		{"unknown role of an HSM", "posp", "role: standby", "role: hot", "role must be working, standby or fenced"},
 		{"plain operations API", "posv", "  tls: {", "  #", "plain TCP"},
 		{"unknown setting", "posv", "timezone:", "time_zone:", "time_zone"},
 	} {
@@ -230,7 +284,7 @@ func TestCompose(t *testing.T) {
 		}
 	}
 	// The contracts of design.md §6; the issuing ports of the HSMs stay inside.
-	for _, p := range []string{"7001", "7101", "8080", "8081", "8082", "8083", "8084", "8090", "15001", "15002", "15003"} {
+	for _, p := range []string{"7001", "7002", "7101", "8080", "8081", "8082", "8083", "8084", "8090", "15001", "15002", "15003"} {
 		if !slices.Contains(published, "127.0.0.1:"+p+":"+p) {
 			t.Errorf("port %s is not published", p)
 		}

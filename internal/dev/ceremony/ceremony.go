@@ -20,6 +20,13 @@ const Domain = "dev"
 // LMKCheck is the check value of the public test LMK (docs/hsm-sim.md §2).
 const LMKCheck keys.KCV = "2686047444912422"
 
+// BlockDomain names the key-block LMK that every simulated HSM holds beside the variant one, and BlockLMKCheck is its check value
+// (docs/hsm-sim.md §9.1).
+const (
+	BlockDomain            = "dev-kb"
+	BlockLMKCheck keys.KCV = "DB3FB663EE8D2B66"
+)
+
 // Clear values of the zone keys, which the bank simulator holds in the clear as a bank's HSM would.
 const (
 	ClearZPK       = "10204080010204080102040810204080"
@@ -37,7 +44,13 @@ type Key struct {
 type Keys struct {
 	Store          []Key // for the key service's store: issuing roots and the maker's transport key
 	ZPK, ZAK, Seal keys.Wrapped
+	// BlockSeal is the value of Seal as a key block: the canary of BlockDomain. Blocks are filled with random bytes, so each ceremony makes
+	// another one.
+	BlockSeal keys.Wrapped
 }
+
+// blockAttributes are those of Seal in a key block: a MAC key for algorithm 3 of double length (docs/hsm-sim.md §9.2, §9.3).
+const blockAttributes = "M3T2C00E00"
 
 // source is a key before the ceremony. keyType and scheme are what the simulated HSM files it under (docs/hsm-sim.md §2).
 type source struct {
@@ -47,6 +60,8 @@ type source struct {
 	keyType, scheme string
 	value           string
 }
+
+const clearSeal = "04040404080808081010101020202020"
 
 const testRoot = "0123456789ABCDEFFEDCBA9876543210"
 
@@ -80,11 +95,20 @@ func Hold() (Keys, error) {
 	for into, s := range map[*keys.Wrapped]source{
 		&out.ZPK:  {"ZPK", keys.ZonePIN, keys.TDES, "001", "U", ClearZPK},
 		&out.ZAK:  {"ZAK", keys.ZoneMAC, keys.TDES, "008", "U", ClearZAK},
-		&out.Seal: {"seal", keys.Seal, keys.TDES, "008", "U", "04040404080808081010101020202020"},
+		&out.Seal: {"seal", keys.Seal, keys.TDES, "008", "U", clearSeal},
 	} {
 		if *into, err = wrap(device, s); err != nil {
 			return Keys{}, err
 		}
+	}
+	clear, err := hex.DecodeString(clearSeal)
+	if err != nil {
+		return Keys{}, fmt.Errorf("key ceremony: seal: %w", err)
+	}
+	out.BlockSeal = out.Seal
+	out.BlockSeal.Domain = BlockDomain
+	if out.BlockSeal.Cryptogram, err = device.EncryptInKeyBlock(blockAttributes, clear); err != nil {
+		return Keys{}, fmt.Errorf("key ceremony: seal in a key block: %w", err)
 	}
 	return out, nil
 }
