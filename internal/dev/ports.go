@@ -20,7 +20,7 @@ const maxOffset = 65535 - portMigration
 // The contracts of design.md §6, and the issuing and migration ports of the HSM simulators, before the offset.
 const (
 	portTerminals  = 7001
-	portTLS        = 7002 // reserved: nothing listens there yet
+	portTLS        = 7002
 	portBank       = 7101
 	portPOSV       = 8080
 	portIssuer     = 8081

@@ -18,6 +18,9 @@ import (
 	"github.com/keyward/keyward/migrations"
 )
 
+// preparedTerminals is how many terminals, from 10000001, get certificates for a system of containers.
+const preparedTerminals = 20
+
 // PrepareOptions say what Prepare makes ready.
 type PrepareOptions struct {
 	DatabaseURLFile string   // connection string of the database's superuser
@@ -57,6 +60,10 @@ func Prepare(ctx context.Context, opt PrepareOptions) error {
 		return fmt.Errorf("set the passwords of the database roles: %w", err)
 	}
 	if _, err := pki.Ensure(filepath.Join(opt.Dir, "pki"), opt.KeyServiceHosts, certificateNames, time.Now()); err != nil {
+		return err
+	}
+	hosts := append([]string{"posp", loopback, "localhost"}, opt.KeyServiceHosts...)
+	if _, err := pki.EnsureTerminals(filepath.Join(opt.Dir, "pki", "terminals"), hosts, certified(preparedTerminals, true), time.Now()); err != nil {
 		return err
 	}
 	testKeys, err := ceremony.Hold()

@@ -129,7 +129,7 @@ func TestPorts(t *testing.T) {
 	ports := devPorts(t)
 	readme := read(t, "README.md")
 	want := map[int]string{
-		ports["portTerminals"]: "terminals", ports["portPOSV"]: "console", ports["portIssuer"]: "issuer", ports["portOperations"]: "operations",
+		ports["portTerminals"]: "terminals", ports["portTLS"]: "TLS", ports["portPOSV"]: "console", ports["portIssuer"]: "issuer", ports["portOperations"]: "operations",
 		ports["portKeys"]: "key service", ports["portControl"]: "simulators", ports["portOperation"]: "operation of posp's HSMs",
 	}
 	seen := map[int]bool{}
