@@ -13,6 +13,7 @@ import (
 	"github.com/keyward/keyward/internal/posp"
 	"github.com/keyward/keyward/internal/posp/host"
 	"github.com/keyward/keyward/internal/posp/host/core"
+	"github.com/keyward/keyward/internal/posp/host/pool"
 	"github.com/keyward/keyward/internal/posp/relay"
 	"github.com/keyward/keyward/internal/posp/route"
 	"github.com/keyward/keyward/internal/service"
@@ -83,7 +84,8 @@ func stopParts(ctx context.Context, parts *service.Lifecycle) error {
 	return parts.Stop(ctx)
 }
 
-func newHost(h posp.HostConfig, cfg posp.Config, hsm *hsmclient.Cluster, log *slog.Logger, reg prometheus.Registerer) (*core.Host, error) {
+// newHost makes the pool of connections to a host.
+func newHost(h posp.HostConfig, cfg posp.Config, hsm *hsmclient.Cluster, log *slog.Logger, reg prometheus.Registerer) (*pool.Pool, error) {
 	if h.Dialect != "core" {
 		return nil, fmt.Errorf("hosts: %s has dialect %q; known is: core", h.Name, h.Dialect)
 	}
@@ -91,9 +93,35 @@ func newHost(h posp.HostConfig, cfg posp.Config, hsm *hsmclient.Cluster, log *sl
 	if err != nil {
 		return nil, fmt.Errorf("flow.timezone: %w", err)
 	}
-	return core.New(core.Config{
-		Name: h.Name, Addr: h.Addr, ZPK: h.ZPK.Key(keys.ZonePIN), ZPKTwins: h.ZPK.Keys(keys.ZonePIN)[1:],
-		ZAK: h.ZAK.Key(keys.ZoneMAC), ZAKTwins: h.ZAK.Keys(keys.ZoneMAC)[1:], AcquirerID: cfg.Flow.AcquirerID,
-		Location: location, Log: log, Registerer: reg,
-	}, hsm)
+	primary, secondary := h.Reach()
+	all := len(primary) + len(secondary)
+	made := 0
+	lines := func(addrs []string) ([]pool.Line, error) {
+		var out []pool.Line
+		for _, addr := range addrs {
+			made++
+			name := h.Name
+			if all > 1 {
+				name = fmt.Sprintf("%s/%d", h.Name, made) // in logs and metrics; the journal has the host's
+			}
+			one, err := core.New(core.Config{
+				Name: name, Addr: addr, ZPK: h.ZPK.Key(keys.ZonePIN), ZPKTwins: h.ZPK.Keys(keys.ZonePIN)[1:],
+				ZAK: h.ZAK.Key(keys.ZoneMAC), ZAKTwins: h.ZAK.Keys(keys.ZoneMAC)[1:], Codes: h.Codes, AcquirerID: cfg.Flow.AcquirerID,
+				Location: location, Log: log, Registerer: reg,
+			}, hsm)
+			if err != nil {
+				return nil, err
+			}
+			out = append(out, one)
+		}
+		return out, nil
+	}
+	c := pool.Config{Name: h.Name, MaxInFlight: h.MaxInFlight, Registerer: reg}
+	if c.Primary, err = lines(primary); err == nil {
+		c.Secondary, err = lines(secondary)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return pool.New(c)
 }

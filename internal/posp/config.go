@@ -48,16 +48,6 @@ type RoutingConfig struct {
 	Operators []string `yaml:"operators"`
 }
 
-// HostConfig is one downstream host.
-type HostConfig struct {
-	Name    string    `yaml:"name"`
-	Dialect string    `yaml:"dialect"` // core
-	Addr    string    `yaml:"addr"`
-	Private bool      `yaml:"private"`
-	ZPK     KeyConfig `yaml:"zpk"`
-	ZAK     KeyConfig `yaml:"zak"`
-}
-
 // KeyConfig is a key as configured: a cryptogram under an LMK, which is worthless outside its HSM.
 type KeyConfig struct {
 	Algorithm  keys.Algorithm `yaml:"algorithm"`
@@ -171,6 +161,9 @@ func (c *Config) Validate() error {
 	need(c.Journal.Dir != "", "journal.dir: name a directory of its own for the spool")
 	errs = append(errs, c.HSM.Check(c.Profile), c.HSMOperation.Check())
 	need(len(c.Hosts) > 0, "hosts: at least one is needed")
+	for _, h := range c.Hosts {
+		errs = append(errs, h.check())
+	}
 	need(c.SealKey.Cryptogram != "", "seal_key: the key that seals card data at rest is needed")
 	for _, k := range c.placedKeys() {
 		errs = append(errs, k.key.check(k.place))

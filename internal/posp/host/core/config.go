@@ -47,6 +47,8 @@ type Config struct {
 	ZPKTwins, ZAKTwins keys.Twins
 	// PINFormat is the format of field 52; the dialect knows command.PINISO0 only, which is also the default.
 	PINFormat command.PINFormat
+	// Codes says for some of the bank's response codes (field 39) what the terminal is told, beside the built-in table and before it.
+	Codes map[string]string
 	// AcquirerID is field 32, 1 to 11 digits.
 	AcquirerID string
 	// Location is the zone of fields 12 and 13 (default time.Local).

@@ -30,7 +30,8 @@ type Host struct {
 	log     *slog.Logger
 	metrics *metrics
 	client  *link.Client[key]
-	trace   atomic.Uint32 // of our own 0800s
+	codes   map[string]string // what a terminal is told for each of the bank's
+	trace   atomic.Uint32     // of our own 0800s
 
 	mu      sync.Mutex
 	stopped bool
@@ -55,7 +56,12 @@ func New(cfg Config, hsm HSM) (*Host, error) {
 	if err != nil {
 		return nil, fmt.Errorf("host %s: %w", cfg.Name, err)
 	}
-	h := &Host{cfg: cfg, hsm: hsm, log: cfg.Log.With("component", "host", "host", cfg.Name), metrics: m, idle: make(chan struct{})}
+	codes, err := codesOf(cfg.Codes)
+	if err != nil {
+		m.unregister()
+		return nil, fmt.Errorf("host %s: %w", cfg.Name, err)
+	}
+	h := &Host{cfg: cfg, hsm: hsm, codes: codes, log: cfg.Log.With("component", "host", "host", cfg.Name), metrics: m, idle: make(chan struct{})}
 	h.client, err = link.NewClient(link.ClientConfig[key]{
 		Name: cfg.Name, Addr: cfg.Addr, MaxFrame: core.MaxFrame, Key: keyOfFrame,
 		// The key holds trace and retrieval reference, which are derived from the terminal's request: the same key always means

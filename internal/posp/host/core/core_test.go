@@ -187,9 +187,14 @@ var misdeeds = map[hosttest.Behaviour]bank.FaultKind{
 
 func TestConformance(t *testing.T) {
 	t.Parallel()
+	conform(t, func(t *testing.T, b *bank.Bank) host.Host { return newHost(t, newHSM(t), b.Addr()) })
+}
+
+// conform runs the suite against a bank that is reached by the host that is made.
+func conform(t *testing.T, reach func(t *testing.T, b *bank.Bank) host.Host) {
 	hosttest.Run(t, func(t *testing.T) hosttest.Peer {
 		b := newBank(t)
-		h := newHost(t, newHSM(t), b.Addr())
+		h := reach(t, b)
 		hosttest.AwaitReady(t, h)
 		return hosttest.Peer{
 			Host: h,

@@ -39,7 +39,7 @@ func (h *Host) Exchange(ctx context.Context, req host.Request) (result host.Resu
 	if err != nil {
 		return host.Result{Outcome: outcome, Err: err}
 	}
-	code, known := terminalCode(answer.Text(iso.ResponseCode))
+	code, known := h.terminalCode(answer.Text(iso.ResponseCode))
 	if !known {
 		h.metrics.refused[unknownCode].Inc()
 		h.log.ErrorContext(ctx, "response code is not known, taken as no answer", "trace", req.Trace, "code", answer.Text(iso.ResponseCode))
