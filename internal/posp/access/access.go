@@ -82,6 +82,10 @@ func New(cfg Config) (*Gate, error) {
 	if err != nil {
 		return nil, fmt.Errorf("certificate %s with key %s: %w", cfg.Cert, cfg.Key, err)
 	}
+	if now := cfg.Now(); now.After(cert.Leaf.NotAfter) || now.Before(cert.Leaf.NotBefore) {
+		return nil, fmt.Errorf("certificate %s is good from %s to %s only: terminals would refuse it; renew it, or set the clock right",
+			cfg.Cert, cert.Leaf.NotBefore.UTC().Format(time.RFC3339), cert.Leaf.NotAfter.UTC().Format(time.RFC3339))
+	}
 	g := &Gate{cfg: cfg, tls: &tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{cert}, Time: cfg.Now}}
 	if cfg.Ask == None {
 		return g, nil

@@ -118,6 +118,7 @@ func TestRefusedConfigurations(t *testing.T) {
 		"no list":          {func(c *access.Config) { c.Revoked = []string{"none.crl"} }, "none.crl"},
 		"list of others":   {func(c *access.Config) { c.Revoked = []string{foreign.Revoked} }, "signed by none of the listener's authorities"},
 		"list is none":     {func(c *access.Config) { c.Revoked = []string{c.CA} }, "one list in PEM or DER form"},
+		"own one ended":    {func(c *access.Config) { a.Issue("old", -time.Minute); c.Cert, c.Key = a.Pair("old") }, "renew it"},
 		"bound to nothing": {func(c *access.Config) { c.Ask = access.None }, "client_certificate"},
 	} {
 		cfg := good
