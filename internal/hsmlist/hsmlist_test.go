@@ -295,7 +295,14 @@ func TestUnreadable(t *testing.T) {
 	until(t, "the running instance shows it", shown(running))
 
 	var log lockedBuffer
-	second := cfg
+	second := config(t, db, "posp-a")
+	kept, err := os.ReadFile(cfg.LocalCopy)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(second.LocalCopy, kept, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	second.Log = slog.New(slog.NewTextHandler(&log, nil))
 	p := start(t, second, three)
 	if s := p.list.Status(); p.names() != "hsm1 hsm2" || s.Origin != hsmlist.Copy || s.Version != 1 || !strings.Contains(s.Problem, "cannot be read") {
