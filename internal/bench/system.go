@@ -224,6 +224,7 @@ func (s *system) pospConfig(ctx context.Context) (posp.Config, string, error) {
 	c.Flow.AcquirerID = acquirer
 	// The measurement signs the same terminals on, and pays with them, as fast as it can.
 	c.Flow.SignOnsPerMinute, c.Flow.MessagesPerSecond = 1_000_000, 1_000_000
+	c.Flow.PINsPerCard, c.Flow.PINsPerTerminal = 10_000_000, 10_000_000
 	return c, ports[0], nil
 }
 

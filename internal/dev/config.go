@@ -27,6 +27,8 @@ const (
 	hsmChannels = 4
 	// devSignOns is far above what a terminal does, so that a test may sign the same terminal on again and again.
 	devSignOns = 6000
+	// devPINs lets tests and traffic use the few accounts of the bank simulator as often as they like.
+	devPINs = 600_000
 	// devFirmware is what the simulators say; the trailing * lets an upgrade in.
 	devFirmware = "0001-*"
 	// issuerCode is what the simulated bank names itself in field 44.
@@ -149,6 +151,7 @@ func (p parts) posp() posp.Config {
 	c.Routing.Operators = devOperators
 	c.SealKey = keyConfig(p.keys.Seal)
 	c.Journal = posp.JournalConfig{Dir: p.layout.path("state", "spool"), Ack: journal.AckDatabase}
+	c.Flow.PINsPerCard, c.Flow.PINsPerTerminal = devPINs, devPINs
 	c.Flow.SignOnsPerMinute, c.Flow.MessagesPerSecond, c.Flow.AllowCallerID = devSignOns, devMessages, true
 	if p.hostTimeout > 0 {
 		// The chain of time-outs must stay one: host > HSM > one command.

@@ -121,7 +121,7 @@ hsm: {domain: %s, members: [{name: hsm1, addr: "%s"}]}
 hosts: [{name: core, dialect: core, addr: "%s", private: true, zpk: %s, zak: %s}]
 seal_key: %s
 journal: {dir: %s, ack: %s}
-flow: {host_timeout: 2s, hsm_timeout: 1s, sign_ons_per_minute: 1000}
+flow: {host_timeout: 2s, hsm_timeout: 1s, sign_ons_per_minute: 1000, pins_per_card: 100000, pins_per_terminal: 100000}
 `, c.Database.URLFile, c.Terminals[0].Addr, c.Operations.Addr, c.HSM.Domain, c.HSM.Members[0].Addr, c.Hosts[0].Addr, key(c.Hosts[0].ZPK),
 		key(c.Hosts[0].ZAK), key(c.SealKey), c.Journal.Dir, c.Journal.Ack)), 0o600))
 	s.t.Cleanup(p.kill)

@@ -17,6 +17,7 @@ const (
 	codeUnsupported = "40" // function not supported
 	codeNotAllowed  = "58" // the terminal may not do this
 	codeOtherAmount = "64" // not the amount of the original, or more than it allows
+	codeTooMany     = "65" // too many PINs for a card or from a terminal
 	codeSignOn      = "77" // sign on again: no keys, or another batch number
 	codeHostDown    = "91" // host not reachable: not sent
 	codeDuplicate   = "94" // same trace number, other content

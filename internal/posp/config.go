@@ -116,6 +116,9 @@ type FlowConfig struct {
 	SignOnsPerMinute int `yaml:"sign_ons_per_minute"`
 	// MessagesPerSecond bounds the messages of one terminal from one address, on average.
 	MessagesPerSecond int `yaml:"messages_per_second"`
+	// PINsPerCard and PINsPerTerminal bound the PINs that are tried with one card, and at one terminal, in a minute.
+	PINsPerCard     int `yaml:"pins_per_card"`
+	PINsPerTerminal int `yaml:"pins_per_terminal"`
 	// AllowCallerID accepts the caller-id block of dial-up concentrators (P12).
 	AllowCallerID bool `yaml:"allow_caller_id"`
 
@@ -140,6 +143,7 @@ func DefaultConfig() Config {
 			TotalTimeout: service.Duration(50 * time.Second), HostTimeout: service.Duration(30 * time.Second),
 			HSMTimeout: service.Duration(5 * time.Second), RecordTimeout: service.Duration(5 * time.Second),
 			Timezone: "Asia/Shanghai", AcquirerID: "00010000", MaxAmount: 999_999_999_999, SignOnsPerMinute: 30, MessagesPerSecond: 20,
+			PINsPerCard: 30, PINsPerTerminal: 120,
 		},
 	}
 }
@@ -193,6 +197,9 @@ func (f *FlowConfig) complete() error {
 	}
 	if f.MaxAmount <= 0 || f.SignOnsPerMinute <= 0 {
 		errs = append(errs, errors.New("flow.max_amount and flow.sign_ons_per_minute must be above zero"))
+	}
+	if f.PINsPerCard <= 0 || f.PINsPerTerminal <= 0 {
+		errs = append(errs, errors.New("flow.pins_per_card and flow.pins_per_terminal must be above zero"))
 	}
 	if f.MessagesPerSecond <= 0 {
 		errs = append(errs, errors.New("flow.messages_per_second must be above zero"))

@@ -36,6 +36,7 @@ type flow struct {
 	cfg       FlowConfig
 	profiles  *profile.List
 	strict    bool // production: a MAC that can be forged needs a protected line
+	pins      *pinRates
 	devices   *device.Table
 	reload    func(ctx context.Context, terminal string) error // of one terminal's row in devices
 	keys      *workkeys.Keeper

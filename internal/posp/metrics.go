@@ -18,6 +18,7 @@ type metrics struct {
 	unresolved  prometheus.Counter
 	weaker      prometheus.Counter
 	singleDES   prometheus.Counter
+	pinsRefused prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer) (*metrics, error) {
@@ -38,6 +39,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		duplicates:  count("posp_duplicates_total", "Messages that repeat an earlier one, or its trace number."),
 		unresolved:  count("posp_unresolved_total", "Transactions of unknown outcome that people settle (table reversals, action reconcile)."),
 		weaker:      count("posp_weaker_requests_total", "Sign-ons that asked for another algorithm than the registry has."),
+		pinsRefused: count("posp_pins_refused_total", "PINs that were one too many for their card or terminal."),
 		singleDES:   count("posp_single_des_sign_ons_total", "Sign-ons of old terminals with single DES keys."),
 	}
 	for _, kind := range []string{"sign-on", "purchase", "balance inquiry", "reversal"} {
@@ -47,7 +49,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 	if reg == nil {
 		return m, nil
 	}
-	for _, c := range []prometheus.Collector{m.messages, m.latency, m.framing, m.malformed, m.macFailures, m.duplicates, m.unresolved, m.weaker, m.singleDES} {
+	for _, c := range []prometheus.Collector{m.messages, m.latency, m.framing, m.malformed, m.macFailures, m.duplicates, m.unresolved, m.weaker, m.singleDES, m.pinsRefused} {
 		if err := reg.Register(c); err != nil {
 			return nil, fmt.Errorf("register posp metrics: %w", err)
 		}

@@ -90,7 +90,8 @@ func New(opt Options) (*App, error) {
 		opt: opt, life: life, ready: &service.Ready{}, stopping: make(chan struct{}),
 		flow: &flow{
 			fail: life.Fail,
-			cfg:  opt.Config.Flow, profiles: profiles, strict: opt.Config.Profile == service.Production, hsm: opt.HSM, hosts: downstreams, metrics: m, events: newEvents(), log: opt.Log, now: opt.Now,
+			cfg:  opt.Config.Flow, profiles: profiles, strict: opt.Config.Profile == service.Production,
+			pins: newPINRates(opt.Config.Flow.PINsPerCard, opt.Config.Flow.PINsPerTerminal), hsm: opt.HSM, hosts: downstreams, metrics: m, events: newEvents(), log: opt.Log, now: opt.Now,
 			admission: admission, handovers: newHandovers(),
 		},
 	}, nil

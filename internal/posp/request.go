@@ -258,6 +258,9 @@ func (f *flow) regroup(ctx context.Context, in *incoming, req *txn.Request, entr
 	if req.PINBlock.IsZero() {
 		return out, nil
 	}
+	if err := f.checkPINRate(req); err != nil {
+		return out, err
+	}
 	zone := h.Zone()
 	zpk, err := zone.PINIn(in.set.PIK.Domain)
 	if err != nil {

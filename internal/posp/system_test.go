@@ -148,6 +148,7 @@ func (s *system) config() posp.Config {
 	cfg.Flow.HostTimeout = service.Duration(2 * time.Second)
 	cfg.Flow.HSMTimeout = service.Duration(time.Second)
 	cfg.Flow.SignOnsPerMinute, cfg.Flow.MessagesPerSecond = 1000, 1000
+	cfg.Flow.PINsPerCard, cfg.Flow.PINsPerTerminal = 100_000, 100_000
 	cfg.Journal.Ack = journal.AckDatabase
 	return cfg
 }
