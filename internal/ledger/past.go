@@ -26,16 +26,24 @@ type Reference struct {
 	From, To time.Time // business dates, both included
 }
 
-// pastSQL finds the newest transaction that a condition on its outcome fits, and its last record.
+// pastSQL finds the newest transaction that a condition on its outcome fits, its last record, and its amount as it was last adjusted. Adjustments
+// come from the terminal of their original.
 const pastSQL = `
-SELECT t.txn_id, t.business_date, t.terminal_id, t.merchant_id, t.batch, t.trace, t.mti, t.kind, coalesce(t.amount, 0), coalesce(t.currency, ''),
+SELECT t.txn_id, t.business_date, t.terminal_id, t.merchant_id, t.batch, t.trace, t.mti, t.kind,
+       coalesce((SELECT a.amount FROM transactions a
+                  WHERE a.terminal_id = t.terminal_id AND a.at > t.at AND a.business_date BETWEEN t.business_date AND $4::date
+                    AND a.event = 'outcome' AND a.kind IN ('adjustment', 'tip_adjustment') AND a.state IN ('approved', 'forwarding')
+                    AND a.detail->>'original' = t.txn_id::text
+                    AND NOT EXISTS (SELECT FROM transactions d WHERE d.business_date = a.business_date AND d.txn_id = a.txn_id
+                                       AND d.event = 'delivered' AND d.state = 'declined')
+                  ORDER BY a.at DESC LIMIT 1), t.amount, 0), coalesce(t.currency, ''),
        t.pan_digest, coalesce(t.host, ''), coalesce(t.host_trace, ''), coalesce(t.rrn, ''), coalesce(t.auth_code, ''), coalesce(t.response_code, ''),
        t.detail, (SELECT coalesce(l.state, '') FROM transactions l WHERE l.business_date = t.business_date AND l.txn_id = t.txn_id ORDER BY l.seq DESC LIMIT 1)
   FROM transactions t
  WHERE t.event = 'outcome' AND t.merchant_id = $1 AND t.kind = ANY($2) AND t.business_date BETWEEN $3::date AND $4::date AND `
 
-// Past finds an earlier transaction, the newest where the reference fits more than one, or nil. State is where it is now, Reply that of its
-// outcome; what only its other records say is missing.
+// Past finds an earlier transaction, the newest where the reference fits more than one, or nil. State is where it is now, Amount what
+// the last adjustment made of it, Reply that of its outcome; what only its other records say is missing.
 func (s *Store) Past(ctx context.Context, ref Reference) (*Record, error) {
 	kinds := make([]string, 0, len(ref.Kinds))
 	for _, k := range ref.Kinds {

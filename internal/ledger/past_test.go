@@ -54,6 +54,30 @@ func TestPast(t *testing.T) {
 	if _, err := store.Past(t.Context(), reference(func(*ledger.Reference) {})); err == nil {
 		t.Error("a reference that names nothing was accepted")
 	}
+	// Adjusted: the newest that was not refused counts.
+	for i, c := range []struct {
+		amount int64
+		state  txn.State
+		want   int64
+	}{{1400, txn.Approved, 1400}, {1500, txn.Declined, 1400}, {1300, txn.Forwarding, 1300}} {
+		tip := begin("00010" + string(rune('0'+i)))
+		tip.base.Kind, tip.base.Original, tip.base.Amount = txn.TipAdjustment, bought.base.Txn, c.amount
+		tip.sending().outcome(c.state, txn.Answered, "00")
+		for _, r := range tip.all {
+			r.At = start.Add(time.Duration(i+1) * time.Hour)
+		}
+		write(t, store, tip.all...)
+		got, err := store.Past(t.Context(), reference(func(r *ledger.Reference) { r.RRN = bought.base.RRN }))
+		if err != nil || got.Amount != c.want {
+			t.Errorf("adjusted to %d (%s): %v, %v, want %d", c.amount, c.state, got, err, c.want)
+		}
+		if c.state == txn.Forwarding { // refused in the end
+			write(t, store, tip.add(ledger.Delivered, txn.Declined).all[2])
+			if got, err := store.Past(t.Context(), reference(func(r *ledger.Reference) { r.RRN = bought.base.RRN })); err != nil || got.Amount != 1400 {
+				t.Errorf("refused in the end: %v, %v", got, err)
+			}
+		}
+	}
 	write(t, store, bought.add(ledger.ReversalQueued, txn.Reversing).all[2])
 	if got, err := store.Past(t.Context(), reference(func(r *ledger.Reference) { r.RRN = bought.base.RRN })); err != nil || got.State != txn.Reversing {
 		t.Errorf("%v, %v", got, err)

@@ -59,7 +59,7 @@ type Record struct {
 	Tries     int         `json:"tr,omitempty"`
 	NextTry   time.Time   `json:"nt,omitzero"`
 	Text      string      `json:"tx,omitempty"`
-	// Original is the earlier transaction of which this one uses something (Store.Use); zero for none.
+	// Original is the earlier transaction of which this one uses something (Store.Use), or speaks; zero for none.
 	Original txn.ID `json:"og,omitzero"`
 }
 

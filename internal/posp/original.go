@@ -17,7 +17,7 @@ import (
 type rule struct {
 	of       []txn.Kind // what it may refer to
 	batch    bool       // the original must be of the same terminal and batch: what was settled is refunded, not voided
-	whole    bool       // the amount must be the original's
+	whole    bool       // the amount must be the original's, as last adjusted
 	percent  int64      // what all uses of the original together may take of its amount
 	alone    bool       // bears no other use beside it
 	loose    bool       // takes nothing of it, so it may be in any state
@@ -70,7 +70,10 @@ func (f *flow) referTo(ctx context.Context, in *incoming, req *txn.Request, entr
 		return nil, &refusal{code: codeSystem, why: "the original cannot be looked up now", err: err}
 	case past == nil && !r.optional:
 		return nil, &refusal{code: codeNotFound, why: "the original is not found"}
-	case past == nil || r.loose:
+	case past == nil:
+		return nil, nil
+	case r.loose:
+		entry.Refer(past)
 		return past, nil
 	case past.State != txn.Approved:
 		return nil, &refusal{code: codeNotFound, why: fmt.Sprintf("the original is %s", past.State)}

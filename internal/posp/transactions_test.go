@@ -312,6 +312,25 @@ func TestAdvices(t *testing.T) {
 	wantCode(t, w.ask(w.signed(w.undo(advice, nil))), "40")
 }
 
+// TestAdjusted: a void and refunds follow what an adjustment made of the amount, one that the bank has not heard of yet included.
+func TestAdjusted(t *testing.T) {
+	t.Parallel()
+	s, w := signedOn(t)
+	opening := s.balance()
+	p, a := w.do("00", "purchase", 200, nil)
+	of := w.names(p, a)
+	w.do("00", "tip adjustment", 220, of)
+	w.do("64", "purchase void", 200, of)
+	w.do("00", "purchase void", 220, of)
+	p, a = w.do("00", "purchase", 200, nil)
+	of = w.names(p, a)
+	s.must(s.bank.SetFaults(bank.Fault{Kind: bank.NoAnswer, MTI: "0220", Next: 1}))
+	w.do("00", "adjustment", 150, of)
+	w.do("64", "refund", 151, of)
+	w.do("00", "refund", 150, of)
+	s.await("the money back", func() bool { return s.balance() == opening })
+}
+
 // TestScriptResult: a notice names its original, is MACed, and moves nothing.
 func TestScriptResult(t *testing.T) {
 	t.Parallel()

@@ -33,3 +33,10 @@ func (e *Entry) Use(ctx context.Context, original *ledger.Record, allowed int64,
 	e.rec.Original = original.Txn
 	return nil
 }
+
+// Refer notes the earlier transaction that this one speaks of and takes nothing from.
+func (e *Entry) Refer(original *ledger.Record) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.rec.Original = original.Txn
+}
