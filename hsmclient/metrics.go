@@ -55,7 +55,7 @@ type metrics struct {
 }
 
 type descriptions struct {
-	commands, seconds, retries, resets, inFlight, waiting, queue, shed, channels, state, memberInFlight, utilisation, misses, switches *prometheus.Desc
+	commands, seconds, retries, resets, inFlight, waiting, queue, shed, channels, state, memberInFlight, utilisation, misses, failed, warning, switches *prometheus.Desc
 }
 
 func newMetrics(c *Cluster) (*metrics, error) {
@@ -76,6 +76,8 @@ func newMetrics(c *Cluster) (*metrics, error) {
 		memberInFlight: d("member_in_flight", "Commands under way on a member.", "member"),
 		utilisation:    d("member_utilisation", "Utilisation of a member, 1 is full.", "member"),
 		misses:         d("probe_misses_total", "Heartbeats that a member missed.", "member"),
+		failed:         d("member_failed_total", "Requests that failed on a member, by class of the error.", "member", "result"),
+		warning:        d("member_warning", "1 when somebody should look at a member although it may get work: posp hsm list says why.", "member"),
 		switches:       d("switches_total", "Changes of members and of the engine.", "what"),
 	}}
 	if c.cfg.Registerer == nil {
@@ -109,7 +111,8 @@ func (m *metrics) observe(op operation, err error, took time.Duration) {
 func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
 	d := &m.desc
 	for _, desc := range []*prometheus.Desc{
-		d.commands, d.seconds, d.retries, d.resets, d.inFlight, d.waiting, d.queue, d.shed, d.channels, d.state, d.memberInFlight, d.utilisation, d.misses, d.switches,
+		d.commands, d.seconds, d.retries, d.resets, d.inFlight, d.waiting, d.queue, d.shed, d.channels, d.state, d.memberInFlight, d.utilisation, d.misses,
+		d.failed, d.warning, d.switches,
 	} {
 		ch <- desc
 	}
@@ -173,6 +176,14 @@ func (m *metrics) collectPools(ch chan<- prometheus.Metric) {
 		gauge(m.desc.channels, float64(s.Load.ChannelsOpen), name)
 		gauge(m.desc.memberInFlight, float64(s.Load.InFlight), name)
 		gauge(m.desc.utilisation, s.Load.Utilisation, name)
+		for _, result := range results[1:] {
+			ch <- prometheus.MustNewConstMetric(m.desc.failed, prometheus.CounterValue, float64(s.Traffic.Failed[result]), name, result)
+		}
+		warned := 0.0
+		if s.Warning != "" {
+			warned = 1
+		}
+		gauge(m.desc.warning, warned, name)
 		for _, state := range states {
 			value := 0.0
 			if s.State == state {

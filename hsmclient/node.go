@@ -49,6 +49,8 @@ type node struct {
 	watch
 	suspicion
 	figures figures
+	refused [operations]refusals
+	unfit   int // operations that it refuses
 }
 
 // newNode makes a member without connecting.

@@ -81,8 +81,12 @@ func (c *Cluster) rehearse(ctx context.Context, n *node) error {
 	device, err := n.examine(ctx, true)
 	if err == nil {
 		n.pool.mu.Lock()
+		defer n.pool.mu.Unlock()
+		if o := n.twin(device.Serial); o != nil {
+			return member.Refuse(member.Unsafe, "check the address, or force: then it is one device under two names, which fails for both", "member %s is the same device as %s: both have the serial number %s",
+				n.name, o.name, device.Serial)
+		}
 		n.passes, n.device = 1, device
-		n.pool.mu.Unlock()
 		return nil
 	}
 	if isDeviation(err) {

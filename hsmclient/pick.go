@@ -65,6 +65,7 @@ func (p *pool) find(t *try) *node {
 // take gives a request its place. The caller holds mu.
 func (p *pool) take(t *try, n *node, now time.Time) {
 	l := n.leastBusy()
+	n.trial(t.op, now)
 	l.inFlight++
 	n.inFlight++
 	p.inFlight++
@@ -74,16 +75,29 @@ func (p *pool) take(t *try, n *node, now time.Time) {
 	p.under.push(t)
 }
 
-// pick finds the member for a request: the best tier that has a place free, and in it the least busy by its weight; equals take
-// turns. The caller holds mu.
+// pick finds the member for a request: the best tier that has a place free, and in it the least busy by its weight; equals take turns.
+// Members that refuse the operation are passed by for a while, unless there are no others. The caller holds mu.
 func (p *pool) pick(t *try) *node {
+	n, others := p.best(t, true)
+	if n == nil && !others {
+		n, _ = p.best(t, false)
+	}
+	return n
+}
+
+// best is pick with or without passing by. others says that a member which is not passed by may do it, if not now.
+func (p *pool) best(t *try, passing bool) (_ *node, others bool) {
 	needs := traits[t.op].needs
 	for i := range p.tiers {
 		nodes := p.tiers[i].nodes
 		var best *node
 		for k := range nodes {
 			n := nodes[(p.turn+k)%len(nodes)]
-			if n.inFlight >= n.places || !n.can.Has(needs) || t.left > 0 && t.leavesOut(n) {
+			if !n.can.Has(needs) || t.left > 0 && t.leavesOut(n) || passing && n.passesBy(t.op, t.talk.began) {
+				continue
+			}
+			others = true
+			if n.inFlight >= n.places {
 				continue
 			}
 			if best == nil || n.inFlight*best.spec.Weight < best.inFlight*n.spec.Weight {
@@ -92,10 +106,10 @@ func (p *pool) pick(t *try) *node {
 		}
 		if best != nil {
 			p.turn++
-			return best
+			return best, true
 		}
 	}
-	return nil
+	return nil, others
 }
 
 // aside finds a place for a request that no member of the tiers may get: on a standby member, or, when only the line failed, on one

@@ -30,11 +30,13 @@ func (p *pool) release(t *try, err error, then next) {
 		n.figures.add(t, now)
 		p.figures.commands += uint64(t.talk.exchanges)
 	}
-	switch {
-	case err != nil:
+	if err != nil {
 		p.learn(t, err, now)
-	case t.op == opVerifyMAC:
-		n.verified(t.match, now)
+	} else {
+		n.does(t.op)
+		if t.op == opVerifyMAC {
+			n.verified(t.match, now)
+		}
 	}
 	if p.waitingNow() > 0 {
 		p.dispatch()
@@ -63,6 +65,12 @@ func (p *pool) learn(t *try, err error, now time.Time) {
 	var e *command.Error
 	if !errors.As(err, &e) {
 		return
+	}
+	switch {
+	case e.Class == command.NoLicence:
+		n.refuses(t.op, e, now)
+	case e.Code != "" && e.Class == command.CallerFault:
+		n.does(t.op)
 	}
 	switch {
 	case errors.Is(err, driver.ErrLost):

@@ -2,6 +2,8 @@ package hsmclient_test
 
 import (
 	"context"
+	"fmt"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -29,9 +31,15 @@ const (
 	patience = 15 * time.Second
 )
 
+// serials gives every device its own number.
+var serials atomic.Int32
+
 // device starts a simulated HSM with one port that allows everything.
 func device(tb testing.TB, cfg hsm.Config) *hsm.Device {
 	tb.Helper()
+	if cfg.Serial == "" {
+		cfg.Serial = fmt.Sprintf("T%d", serials.Add(1))
+	}
 	cfg.Ports = []hsm.Port{{Name: "all", Addr: "127.0.0.1:0", Allow: hsm.AllCommands()}}
 	d, err := hsm.New(cfg)
 	if err != nil {

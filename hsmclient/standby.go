@@ -63,7 +63,7 @@ func (p *pool) saturated() bool {
 		if n.ready() && n.role == member.Standby {
 			ready = true
 		}
-		if n.serves() && n.inFlight < n.places {
+		if n.serves() && n.inFlight < n.places && n.unfit == 0 {
 			full = false
 		}
 	}

@@ -134,6 +134,9 @@ func (n *node) admitted() {
 	n.newcomer = false
 	n.nextBeat = time.Now().Add(n.pool.c.cfg.Probing.Every)
 	n.move(byCluster, why, func(c *condition) { c.health, c.role = healthOK, role })
+	if twice := n.twinWarning(); twice != "" {
+		n.pool.c.cfg.Log.Warn("an HSM is on the list twice", "member", n.name, "reason", twice)
+	}
 	n.pool.c.cfg.Log.Info("HSM admitted", "member", n.name, "state", string(n.state()))
 	n.wake()
 }
