@@ -86,3 +86,19 @@ func TestAddressWithoutAPort(t *testing.T) {
 		}
 	}
 }
+
+// A connection that fails is told with its address once.
+func TestAddressIsSaidOnce(t *testing.T) {
+	t.Parallel()
+	a, gone := device(t, hsm.Config{}), newProxy(t, "")
+	c := start(t, hsmclient.Config{Members: []member.Spec{spec("a", a)}})
+	dead := spec("b", a)
+	dead.Addr = gone.listener.Addr().String()
+	if err := gone.listener.Close(); err != nil {
+		t.Fatal(err)
+	}
+	err := c.Add(t.Context(), member.Act{By: "test"}, dead)
+	if !member.IsRefusal(err, member.Unsafe) || strings.Count(err.Error(), dead.Addr) != 1 || strings.Count(err.Error(), "connection refused") != 1 {
+		t.Error(err)
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/keyward/keyward/hsmclient/driver"
@@ -106,6 +107,9 @@ func (n *node) connect(ctx context.Context, number, depth int) (*lane, error) {
 	}
 	if err != nil {
 		n.giveConnection()
+		if strings.Contains(err.Error(), n.target.Addr) { // the driver has named it
+			return nil, fmt.Errorf("%w: %w", errConnect, err)
+		}
 		return nil, fmt.Errorf("%w to %s: %w", errConnect, n.target.Addr, err)
 	}
 	l.depth = max(1, l.ch.Depth())

@@ -32,6 +32,9 @@ func addHSM(c *hsmClient) *cobra.Command {
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			s.Name, s.Addr, s.Role = args[0], args[1], member.State(role)
+			if s.Priority < 1 && cmd.Flags().Changed("priority") {
+				return &usageError{fmt.Sprintf("priority %d is not possible: 1 is served first; leave --priority out for 1", s.Priority)}
+			}
 			if tls != (member.TLS{}) {
 				s.TLS = &tls
 			}
@@ -56,7 +59,7 @@ func addHSM(c *hsmClient) *cobra.Command {
 	f.StringVar(&s.Domain, "domain", "", "LMK domain; empty: the default one")
 	f.StringVar(&s.Driver, "driver", "", "racal or pkcs11; empty: racal")
 	f.StringVar(&role, "role", "", "working or standby; empty: working")
-	f.IntVar(&s.Priority, "priority", 0, "1 is served first; 0: 1")
+	f.IntVar(&s.Priority, "priority", 0, "1 is served first; left out: 1")
 	f.IntVar(&s.Weight, "weight", 0, "share within a priority; 0: 1")
 	f.IntVar(&s.Channels, "channels", 0, "data channels; 0: 6")
 	f.IntVar(&s.Connections, "connections", 0, "connections at most, probing included; 0: channels and 2")

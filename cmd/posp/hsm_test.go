@@ -95,6 +95,7 @@ func TestHSMCommands(t *testing.T) {
 		{"add hsm4 127.0.0.1:15004 --domain dev --set header_length=4 --private", 0, "hsm4 is added and working.", "add hsm4 dev 127.0.0.1:15004 by li.na"},
 		{"add hsm4 127.0.0.1:15004", exitRefused, "there is a member hsm4 already; choose another name", "add hsm4 dev 127.0.0.1:15004 by li.na"},
 		{"add hsm5 127.0.0.1:15005 --set x", exitUsage, "--set must look like", "add hsm4 dev 127.0.0.1:15004 by li.na"},
+		{"add hsm5 127.0.0.1:15005 --priority 0", exitUsage, "priority 0 is not possible", "add hsm4 dev 127.0.0.1:15004 by li.na"},
 		{"remove hsm4", 0, "hsm4 is removed. Make it permanent with: posp hsm save", "remove hsm4 by li.na"},
 		{"queues clear requests", 0, "2 requests are cleared.", "clear-queue dev requests by li.na"},
 		{"queues clear requests --domain none", exitNotFound, "there is no LMK domain none", "clear-queue dev requests by li.na"},

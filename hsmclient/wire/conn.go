@@ -3,8 +3,10 @@ package wire
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"net"
+	"os"
 	"sync/atomic"
 	"time"
 
@@ -54,7 +56,7 @@ func (c *countingConn) send(nc net.Conn, b []byte, deadline time.Time) (int, err
 func dial(ctx context.Context, to driver.Target) (net.Conn, *countingConn, error) {
 	raw, err := new(net.Dialer).DialContext(ctx, "tcp", to.Addr)
 	if err != nil {
-		return nil, nil, fmt.Errorf("connect: %w", err)
+		return nil, nil, fmt.Errorf("no connection: %w", withoutAddress(err))
 	}
 	socket := &countingConn{Conn: raw}
 	if to.TLS == nil {
@@ -72,4 +74,17 @@ func dial(ctx context.Context, to driver.Target) (net.Conn, *countingConn, error
 		return nil, nil, fmt.Errorf("connect: TLS handshake: %w", err)
 	}
 	return t, socket, nil
+}
+
+// withoutAddress takes the address out of an error of the network: who opens a channel says it already.
+func withoutAddress(err error) error {
+	var op *net.OpError
+	if errors.As(err, &op) && op.Err != nil {
+		err = op.Err
+	}
+	var call *os.SyscallError
+	if errors.As(err, &call) && call.Err != nil {
+		err = call.Err
+	}
+	return err
 }

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/go-chi/chi/v5"
@@ -149,12 +150,21 @@ func (h *Handler) logged(path string, next httpapi.HandlerFunc) http.Handler {
 			attrs = append(attrs, "member", name)
 		}
 		if err != nil {
-			h.opt.Log.WarnContext(r.Context(), "HSM operation refused", append(attrs, "error", err)...)
+			h.opt.Log.WarnContext(r.Context(), "HSM operation refused", append(attrs, "error", saidOnce(err))...)
 			return err
 		}
 		h.opt.Log.InfoContext(r.Context(), "HSM operation done", attrs...)
 		return nil
 	})
+}
+
+// saidOnce leaves out what an answer says of its cause when the cause says it too.
+func saidOnce(err error) error {
+	var e *httpapi.Error
+	if errors.As(err, &e) && e.Cause != nil && strings.Contains(e.Cause.Error(), e.Detail) {
+		return e.Cause
+	}
+	return err
 }
 
 // bounded ends the work on a request in time.

@@ -213,6 +213,9 @@ func TestRefusals(t *testing.T) {
 		if status(err) != want || !strings.Contains(err.Error(), "hsm1 is needed; do something else") {
 			t.Errorf("%s: %v", kind, err)
 		}
+		if n := strings.Count(f.log.String(), "hsm1 is needed"); n != 1 {
+			t.Errorf("%s: the refusal stands %d times in the log:\n%s", kind, n, f.log)
+		}
 	}
 	f := newFixture(t, func(o *hsmops.Options) {
 		o.Check = func(s member.Spec) error { return errors.New("the line to " + s.Name + " is plain") }
