@@ -70,6 +70,14 @@ func with(base map[int]string, field int, value string) map[int]string {
 	return m
 }
 
+// noneDeclined says that the bank, which has the same rules, was asked nothing that it had to refuse.
+func (s *system) noneDeclined() {
+	s.t.Helper()
+	if n := s.bank.Book().Totals.Declined; n != 0 {
+		s.t.Errorf("%d transactions were let through to the bank and refused there", n)
+	}
+}
+
 // TestPurchaseVoid: what a void needs of its purchase.
 func TestPurchaseVoid(t *testing.T) {
 	t.Parallel()
@@ -99,6 +107,8 @@ func TestPurchaseVoid(t *testing.T) {
 	same(t, answer, w.ask(w.signed(void))) // The same again is answered from its outcome.
 	w.do("25", "purchase void", 100, of)
 	w.do("25", "refund", 1, of)
+
+	s.noneDeclined()
 
 	// A declined purchase, one that was reversed, and one of an earlier batch.
 	p, a = w.do("51", "purchase", 100_000_001_00, nil)
@@ -185,6 +195,7 @@ func TestRefunds(t *testing.T) {
 		t.Errorf("%d entries are listed for reconciliation", listed)
 	}
 	wantCode(t, w.ask(w.signed(w.undo(refund, nil))), "40")
+	s.noneDeclined()
 }
 
 // TestPreAuthorisations: held, voided, completed up to 115 %, the completion voided, and each reversed.
@@ -245,6 +256,7 @@ func TestPreAuthorisations(t *testing.T) {
 	s.await("the hold taken back", func() bool { return s.state(p) == "reversed" })
 	w.do("25", "completion", 1000, w.names(p, a))
 	want(900)
+	s.noneDeclined()
 }
 
 // chip is chip data with a track in it, which an advice does not keep.
@@ -329,6 +341,7 @@ func TestAdjusted(t *testing.T) {
 	w.do("64", "refund", 151, of)
 	w.do("00", "refund", 150, of)
 	s.await("the money back", func() bool { return s.balance() == opening })
+	s.noneDeclined()
 }
 
 // TestScriptResult: a notice names its original, is MACed, and moves nothing.
