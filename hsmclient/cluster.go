@@ -60,6 +60,9 @@ func New(cfg Config) (*Cluster, error) {
 	c.journaling.Store(cfg.Journal != nil && (!can || s.On()))
 	for _, d := range cfg.Domains {
 		c.pools[d.Name] = newPool(c, d)
+		if d.Canary.IsZero() {
+			cfg.Log.Warn("LMK domain without a canary key: its HSMs are admitted by diagnosis, firmware and the form of their keys alone, and one that computes wrongly is not found out", "domain", d.Name)
+		}
 	}
 	for _, spec := range cfg.Members {
 		if err := c.insert(spec); err != nil {

@@ -110,6 +110,7 @@ func TestDamagedStream(t *testing.T) {
 			if err := randoms(client); err != nil {
 				t.Fatal(err)
 			}
+			eventually(t, "both channels are open", func() bool { s, err := client.Member("a"); return err == nil && s.Load.ChannelsOpen == 2 })
 			first := p.accepted.Load()
 			var once atomic.Bool
 			spoil := func(f []byte) ([]byte, bool) {
