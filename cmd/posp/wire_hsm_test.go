@@ -30,8 +30,8 @@ const patience = 40 * time.Second
 func devices(t *testing.T, n int) []*hsm.Device {
 	t.Helper()
 	var out []*hsm.Device
-	for range n {
-		d, err := hsm.New(hsm.Config{Ports: []hsm.Port{{Name: "online", Addr: "127.0.0.1:0", Allow: hsm.OnlineCommands()}}})
+	for i := range n {
+		d, err := hsm.New(hsm.Config{Serial: fmt.Sprintf("SIM%03d", i+1), Ports: []hsm.Port{{Name: "online", Addr: "127.0.0.1:0", Allow: hsm.OnlineCommands()}}})
 		if err != nil {
 			t.Fatal(err)
 		}

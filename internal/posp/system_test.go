@@ -323,12 +323,19 @@ func masterKeyOf(t testing.TB, algorithm keys.Algorithm, card string) []byte {
 	return key.Reveal()
 }
 
-// freePort finds a port below those that the system hands out by itself (32768 and up), so that no connection of a parallel test
-// takes it before posp listens.
+// lastPort is where freePort goes on: no test of this process is given a port that another has got, and processes begin at other places.
+var lastPort atomic.Int64
+
+func init() { lastPort.Store(rand.Int64N(portSpan)) }
+
+// Ports of tests lie below those that the system hands out by itself (32768 and up), so that no connection of a parallel test takes one
+// before posp listens.
+const firstPort, portSpan = 20_000, 12_000
+
 func freePort(t testing.TB) string {
 	t.Helper()
 	for range 100 {
-		port := strconv.Itoa(20_000 + rand.IntN(12_000))
+		port := strconv.FormatInt(firstPort+lastPort.Add(1)%portSpan, 10)
 		if l, err := net.Listen("tcp", "127.0.0.1:"+port); err == nil {
 			_ = l.Close()
 			return port
