@@ -4,12 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/keyward/keyward/hsmclient/member"
+	"github.com/keyward/keyward/internal/pgpool"
 )
 
 // channel is the name that the triggers notify.
@@ -17,29 +16,23 @@ const channel = "keyward_hsm"
 
 // follow keeps this instance with the list of its group until ctx ends.
 func (l *List) follow(ctx context.Context) {
-	wait := backoffMin
-	for ctx.Err() == nil {
-		began := time.Now()
-		err := l.listen(ctx)
-		if ctx.Err() != nil {
-			return
-		}
-		if l.setAway(true) {
-			if answered(err) {
-				l.cfg.Log.ErrorContext(ctx, "alarm: hsm list: the database refuses what it is asked, the list in force stays in force", "error", err)
-			} else {
-				l.cfg.Log.WarnContext(ctx, "hsm list: database away, the list in force stays in force", "error", err)
-			}
-		}
-		if time.Since(began) > backoffMax {
-			wait = backoffMin
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(wait):
-		}
-		wait = min(2*wait, backoffMax)
+	pgpool.Follow{Pool: l.pool, Channel: channel, Look: l.look, Away: l.interrupted, Back: l.back}.Run(ctx)
+}
+
+// interrupted says once why the list cannot be followed.
+func (l *List) interrupted(ctx context.Context, err error) {
+	switch {
+	case !l.setAway(true):
+	case answered(err):
+		l.cfg.Log.ErrorContext(ctx, "alarm: hsm list: the database refuses what it is asked, the list in force stays in force", "error", err)
+	default:
+		l.cfg.Log.WarnContext(ctx, "hsm list: database away, the list in force stays in force", "error", err)
+	}
+}
+
+func (l *List) back(ctx context.Context) {
+	if l.setAway(false) {
+		l.cfg.Log.InfoContext(ctx, "hsm list: database back")
 	}
 }
 
@@ -58,37 +51,6 @@ func (l *List) setAway(is bool) bool {
 		l.status.CheckedAt = l.cfg.Now()
 	}
 	return changed
-}
-
-// listen holds a connection that is notified, and looks after each notice and each pollEvery.
-func (l *List) listen(ctx context.Context) error {
-	begin, cancel := context.WithTimeout(ctx, queryTimeout)
-	defer cancel()
-	conn, err := l.pool.Acquire(begin)
-	if err != nil {
-		return err
-	}
-	defer conn.Release()
-	if _, err := conn.Exec(begin, "LISTEN "+channel); err != nil {
-		return fmt.Errorf("listen: %w", err)
-	}
-	for {
-		if err := l.look(ctx); err != nil {
-			return err
-		}
-		if l.setAway(false) {
-			l.cfg.Log.InfoContext(ctx, "hsm list: database back")
-		}
-		waiting, cancel := context.WithTimeout(ctx, pollEvery)
-		_, err := conn.Conn().WaitForNotification(waiting)
-		cancel()
-		switch {
-		case ctx.Err() != nil:
-			return ctx.Err()
-		case err != nil && !errors.Is(err, context.DeadlineExceeded) && !pgconn.Timeout(err):
-			return err
-		}
-	}
 }
 
 // look applies a newer list and passes notices of fenced members on. Its error is the database's.

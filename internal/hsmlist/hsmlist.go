@@ -21,8 +21,6 @@ import (
 const (
 	// poolSize is one connection that listens, one that reads and saves, one that writes history.
 	poolSize = 3
-	// pollEvery finds what a lost notification would have told. Notifications are the fast way.
-	pollEvery = 10 * time.Second
 	// queryTimeout bounds one statement.
 	queryTimeout = 5 * time.Second
 	// loadTimeout bounds the look at the database at start: the local copy serves then, and what is newer follows.

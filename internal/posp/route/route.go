@@ -19,13 +19,8 @@ import (
 const (
 	// channel is the name that the trigger of route_versions notifies.
 	channel = "keyward_route"
-	// pollEvery finds what a lost notification would have told. Notifications are the fast way.
-	pollEvery = 10 * time.Second
 	// queryTimeout bounds one statement.
 	queryTimeout = 5 * time.Second
-	// backoffMin and backoffMax are the pauses while the database is away.
-	backoffMin = 200 * time.Millisecond
-	backoffMax = 5 * time.Second
 	// depth is how many versions a start looks back for one that this instance can follow.
 	depth = 50
 	// MaxPage bounds a page of versions.

@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/keyward/keyward/internal/audit"
+	"github.com/keyward/keyward/internal/pgpool"
 )
 
 // Versions are the saved versions, the newest first; at most limit, 1 to MaxPage. The error wraps ErrAway when the database does not answer.
@@ -127,25 +128,19 @@ func (b *Book) conflict(ctx context.Context, base int64) error {
 
 // follow keeps this instance with the newest version until ctx ends.
 func (b *Book) follow(ctx context.Context) {
-	wait := backoffMin
-	for ctx.Err() == nil {
-		began := time.Now()
-		err := b.listen(ctx)
-		if ctx.Err() != nil {
-			return
-		}
-		if b.setAway(true) {
-			b.cfg.Log.WarnContext(ctx, "routing: database away, the rules in force stay in force", "error", err)
-		}
-		if time.Since(began) > backoffMax {
-			wait = backoffMin
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(wait):
-		}
-		wait = min(2*wait, backoffMax)
+	pgpool.Follow{Pool: b.cfg.Pool, Channel: channel, Look: b.look, Away: b.interrupted, Back: b.back}.Run(ctx)
+}
+
+// interrupted says once why the rules cannot be followed.
+func (b *Book) interrupted(ctx context.Context, err error) {
+	if b.setAway(true) {
+		b.cfg.Log.WarnContext(ctx, "routing: database away, the rules in force stay in force", "error", err)
+	}
+}
+
+func (b *Book) back(ctx context.Context) {
+	if b.setAway(false) {
+		b.cfg.Log.InfoContext(ctx, "routing: database back")
 	}
 }
 
@@ -164,43 +159,6 @@ func (b *Book) setAway(is bool) bool {
 		b.status.CheckedAt = b.cfg.Now()
 	}
 	return changed
-}
-
-// listen holds a connection that is notified, and looks after each notice and each pollEvery.
-func (b *Book) listen(ctx context.Context) error {
-	begin, cancel := context.WithTimeout(ctx, queryTimeout)
-	defer cancel()
-	conn, err := b.cfg.Pool.Acquire(begin)
-	if err != nil {
-		return err
-	}
-	// It listens, so it is not given back to others.
-	own := conn.Hijack()
-	defer func() {
-		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), queryTimeout)
-		defer cancel()
-		_ = own.Close(closing) // the server notices by itself
-	}()
-	if _, err := own.Exec(begin, "LISTEN "+channel); err != nil {
-		return fmt.Errorf("listen: %w", err)
-	}
-	for {
-		if err := b.look(ctx); err != nil {
-			return err
-		}
-		if b.setAway(false) {
-			b.cfg.Log.InfoContext(ctx, "routing: database back")
-		}
-		waiting, cancel := context.WithTimeout(ctx, pollEvery)
-		_, err := own.WaitForNotification(waiting)
-		cancel()
-		switch {
-		case ctx.Err() != nil:
-			return ctx.Err()
-		case err != nil && !errors.Is(err, context.DeadlineExceeded) && !pgconn.Timeout(err):
-			return err
-		}
-	}
 }
 
 // look brings a newer version into force. Its error is the database's.
