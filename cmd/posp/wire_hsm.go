@@ -89,8 +89,9 @@ func (g hsmGroup) start(ctx context.Context, log *slog.Logger, reg prometheus.Re
 	}
 	parts.Add("hsm drills", hsmStop, drills.Close)
 	opt := hsmops.Options{
-		Cluster: cluster, Operators: g.operators, Relays: g.relays, Readers: g.readers, Complete: g.cfg.Complete,
-		Check: joining, More: []func(hsmops.Routes){hsmops.DrillRoutes(drills)}, Log: log,
+		Cluster: cluster, Operators: g.operators, Relays: g.relays, Readers: g.readers,
+		Complete: func(s member.Spec) member.Spec { return g.cfg.Complete(g.profile, s) },
+		Check:    joining, More: []func(hsmops.Routes){hsmops.DrillRoutes(drills)}, Log: log,
 	}
 	if list != nil {
 		list.Start(ctx, cluster)

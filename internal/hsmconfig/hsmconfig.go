@@ -214,7 +214,7 @@ func (c Config) Specs(profile service.Profile) ([]member.Spec, error) {
 	specs := make([]member.Spec, 0, len(members))
 	names := map[string]bool{}
 	for _, m := range members {
-		s := c.Complete(m.Spec())
+		s := c.Complete(profile, m.Spec())
 		if names[s.Name] {
 			errs = append(errs, fmt.Errorf("hsm.members: %s stands twice: give each device a name of its own", s.Name))
 		}
@@ -258,8 +258,9 @@ func readMembers(dir string, profile service.Profile) ([]Member, error) {
 	return members, errors.Join(errs...)
 }
 
-// Complete fills in what a member takes from the group: the default domain, and the driver settings of its domain.
-func (c Config) Complete(s member.Spec) member.Spec {
+// Complete fills in what a member takes from the group: the default domain, the driver settings of its domain, and in production the
+// key-block LMK, unless something else is said.
+func (c Config) Complete(profile service.Profile, s member.Spec) member.Spec {
 	if s.Domain == "" {
 		s.Domain = c.Domain
 	}
@@ -280,8 +281,21 @@ func (c Config) Complete(s member.Spec) member.Spec {
 			}
 		}
 	}
+	if profile == service.Production && (s.Driver == "" || s.Driver == racalDriver) && s.Settings[settingLMK] == "" && s.Settings["variant_set"] != "sjj1310" && s.Settings["legacy_types"] != "true" {
+		s.Settings = maps.Clone(s.Settings)
+		if s.Settings == nil {
+			s.Settings = map[string]string{}
+		}
+		s.Settings[settingLMK] = "keyblock"
+	}
 	return s
 }
+
+// The settings that decide the form of keys (docs/hsm-driver.md). Key blocks bind usage and algorithm to a key, which variants do not.
+const (
+	racalDriver = "racal"
+	settingLMK  = "lmk"
+)
 
 // CheckSpec refuses a member that the profile forbids, and believes what the member says of its line. It holds for configured members, and as a part of Joining for those added while
 // running; what the cluster itself checks is not repeated here.

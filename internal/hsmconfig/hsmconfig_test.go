@@ -220,3 +220,32 @@ func TestOperation(t *testing.T) {
 		}
 	}
 }
+
+// In production a member has a key-block LMK unless something else is said; other profiles and drivers are left alone.
+func TestKeyBlockByDefault(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		profile  service.Profile
+		driver   string
+		settings map[string]string
+		want     string
+	}{
+		"production":               {service.Production, "", nil, "keyblock"},
+		"production, named":        {service.Production, "racal", map[string]string{"trailer": "false"}, "keyblock"},
+		"said otherwise":           {service.Production, "racal", map[string]string{"lmk": "variant"}, "variant"},
+		"a set without key blocks": {service.Production, "", map[string]string{"variant_set": "sjj1310"}, ""},
+		"old types":                {service.Production, "", map[string]string{"legacy_types": "true"}, ""},
+		"another driver":           {service.Production, "pkcs11", nil, ""},
+		"another profile":          {service.Dev, "", nil, ""},
+	} {
+		got := hsmconfig.Config{Domain: "d"}.Complete(c.profile, member.Spec{Driver: c.driver, Settings: c.settings})
+		if got.Settings["lmk"] != c.want || c.settings["lmk"] != "" && c.settings["lmk"] != c.want {
+			t.Errorf("%s: lmk %q, want %q", name, got.Settings["lmk"], c.want)
+		}
+	}
+	own := map[string]string{"trailer": "true"}
+	hsmconfig.Config{}.Complete(service.Production, member.Spec{Settings: own})
+	if len(own) != 1 {
+		t.Error("the caller's settings were changed")
+	}
+}
