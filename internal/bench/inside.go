@@ -48,6 +48,10 @@ func (s *system) startInside(ctx context.Context, cfg posp.Config) error {
 	if err != nil {
 		return err
 	}
+	// The host signs on with MACs of the HSM: before a device is admitted it would only fail, and try again after a pause.
+	if err := cluster.Wait(ctx); err != nil {
+		return err
+	}
 	if err := downstream.Start(ctx); err != nil {
 		return err
 	}
